@@ -1,0 +1,148 @@
+"""The fleet as last read, and what people asked of it."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from engines.enums import OPEN, State, Verb
+from portal.accounts.models import Team
+from portal.scope import TeamManager
+from portal.vault.models import Connection, StoredKey
+
+
+class Engine(models.Model):
+    """The last snapshot of an engine. `wire` is the contract's Engine as read, secrets removed.
+
+    A row is written only when something changed: how fresh it is, is the later of `observed_at` and the
+    connection's `refreshed_at` (see `engines.snapshots.seen_at`).
+    """
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="engines")
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="engines")
+    uid = models.CharField(max_length=64)  # the API's id
+    name = models.CharField(max_length=200)
+    status = models.CharField(max_length=40)  # EngineStatus, or an unknown word verbatim
+    version = models.CharField(max_length=60, blank=True)
+    hostname = models.CharField(max_length=200, blank=True)
+    gpu = models.CharField(max_length=100, blank=True)  # name of the first GPU, "" = CPU only
+    cloud = models.CharField(max_length=60, blank=True)  # provider, "" = self-hosted
+    workers_total = models.PositiveIntegerField(default=0)
+    workers_busy = models.PositiveIntegerField(default=0)
+    wire = models.JSONField(default=dict)
+    created_at = models.DateTimeField()  # the API's
+    observed_at = models.DateTimeField()  # when the values here were read
+    changed_at = models.DateTimeField()  # when `status` last changed, as we saw it
+    missing_since = models.DateTimeField(null=True)  # first full pass that did not list it
+
+    objects: ClassVar[TeamManager["Engine"]] = TeamManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["connection", "uid"], name="one_row_per_engine")]
+        indexes = [
+            models.Index(fields=["team", "name", "id"]),
+            models.Index(fields=["team", "status", "name", "id"]),
+            models.Index(fields=["team", "version", "id"]),
+            models.Index(fields=["team", "-workers_busy", "id"]),
+            models.Index(fields=["team", "-changed_at", "id"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Operation(models.Model):
+    """One requested action on one engine: who, why, with which key, until when, and how far it is.
+
+    State moves only through `engines.operations.moves.move`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="operations")
+    engine = models.ForeignKey(Engine, on_delete=models.CASCADE, related_name="operations")
+    engine_name = models.CharField(max_length=200)
+    verb = models.CharField(max_length=20, choices=Verb.choices)
+    state = models.CharField(max_length=20, choices=State.choices, default=State.REQUESTED)
+    parameters = models.JSONField(default=dict)
+    reason = models.CharField(max_length=500)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    requested_name = models.CharField(max_length=150)
+    role = models.CharField(max_length=20)
+    request_id = models.CharField(max_length=64)
+    address = models.CharField(max_length=64, blank=True)
+    key = models.ForeignKey(StoredKey, null=True, on_delete=models.SET_NULL, related_name="+")
+    key_label = models.CharField(max_length=120)
+    requested_at = models.DateTimeField()
+    deadline_at = models.DateTimeField()  # a notice, never a kill
+    note = models.CharField(max_length=300, blank=True)  # why it is in this state, in words a person can act on
+    progress = models.JSONField(default=dict)  # what it waits for, as last read
+    answer = models.JSONField(default=dict)  # the API's last answer to it, redacted
+    moved_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    # Who works on it: a lease that a sweep takes over, and a fence that stops the one who was too slow.
+    fence = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    next_at = models.DateTimeField(null=True)  # when somebody must look at it; null when finished
+    attempts = models.PositiveIntegerField(default=0)  # sends
+
+    objects: ClassVar[TeamManager["Operation"]] = TeamManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["engine"], condition=Q(state__in=sorted(OPEN)), name="one_open_operation_per_engine"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["team", "-requested_at", "id"]),
+            models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="operations_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_verb_display()} {self.engine_name}"
+
+
+class Moment(models.Model):
+    """One line of an operation's timeline."""
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="moments")
+    at = models.DateTimeField()
+    state = models.CharField(max_length=20, choices=State.choices)
+    text = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.text}"
+
+
+class Change(models.Model):
+    """One line of an engine's history: a status we saw it take, whoever caused it."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    engine = models.ForeignKey(Engine, on_delete=models.CASCADE, related_name="changes")
+    at = models.DateTimeField()
+    before = models.CharField(max_length=40, blank=True)
+    after = models.CharField(max_length=40)
+    operation = models.ForeignKey(Operation, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    objects: ClassVar[TeamManager["Change"]] = TeamManager()
+
+    class Meta:
+        indexes = [models.Index(fields=["engine", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.before} → {self.after}"
+
+
+class Automation(models.Model):
+    """When each worker process was last seen at work: the page says so when nothing runs."""
+
+    worker = models.CharField(max_length=150, primary_key=True)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.worker

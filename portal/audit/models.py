@@ -1,0 +1,62 @@
+"""The append-only log. `portal.audit.record` is its only writer."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from portal.accounts.models import Team
+from portal.scope import TeamManager
+
+
+class Head(models.Model):
+    """The end of a team's chain. Locked while an entry is appended, so that numbers have no gaps."""
+
+    team = models.OneToOneField(Team, on_delete=models.PROTECT, primary_key=True)
+    number = models.PositiveBigIntegerField(default=0)
+    hash = models.CharField(max_length=64, default="0" * 64)
+
+
+class Entry(models.Model):
+    """Who did what to what, why, from where, with which outcome. Names are text: entries outlive their subjects."""
+
+    class Outcome(models.TextChoices):
+        OK = "ok", "OK"
+        REFUSED = "refused", "Refused"
+        FAILED = "failed", "Failed"
+        UNKNOWN = "unknown", "Unknown"
+
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
+    number = models.PositiveBigIntegerField()
+    at = models.DateTimeField()
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_constraint=False)
+    actor_name = models.CharField(max_length=150)
+    role = models.CharField(max_length=20, blank=True)
+    address = models.CharField(max_length=64, blank=True)
+    action = models.CharField(max_length=60)
+    target_type = models.CharField(max_length=60)
+    target_id = models.CharField(max_length=64)
+    target_name = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.OK)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    detail = models.JSONField(default=dict)
+    request_id = models.CharField(max_length=64, blank=True)
+    operation_id = models.CharField(max_length=64, blank=True)
+    prev_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    objects: ClassVar[TeamManager["Entry"]] = TeamManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "number"], name="one_entry_per_number")]
+        indexes = [
+            models.Index(fields=["team", "-number"]),
+            models.Index(fields=["team", "action", "-number"]),
+            models.Index(fields=["team", "actor_name", "-number"]),
+            models.Index(fields=["team", "target_id", "-number"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.action} {self.target_name}"

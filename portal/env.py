@@ -1,0 +1,83 @@
+"""The environment, read in one place. A missing or malformed variable fails at start with its name."""
+
+import base64
+import hashlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+env = Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var").resolve()
+
+# Set by `manage.py up`: everything that is not given is made on this machine, for loopback only.
+EMBEDDED = env.bool("EMBEDDED", False)
+
+# Linux gives a unix socket's path 107 bytes.
+SOCKET_PATH_LIMIT = 100
+
+
+def secret(name: str) -> str:
+    """Return the secret from the environment, else the one made by an earlier embedded start.
+
+    Only an embedded start makes a new one. Raises ImproperlyConfigured if there is none.
+    """
+    given = env.str(name, "")
+    if given:
+        return given
+    file = DATA_DIR / "secrets" / name.lower()
+    if file.exists():
+        return file.read_text().strip()
+    if not EMBEDDED:
+        raise ImproperlyConfigured(f"{name} is not set. Set it, or start with `make run`, which makes one in {DATA_DIR}.")
+    return _keep(file, _fresh(name))
+
+
+def database_url(name: str, file: str) -> str:
+    """Return the database's URL; without one, SQLite in DATA_DIR."""
+    return env.str(name, f"sqlite:///{DATA_DIR / file}")
+
+
+def broker_socket() -> Path:
+    """Return where the embedded broker listens; a long DATA_DIR moves it to the temporary folder."""
+    path = DATA_DIR / "broker.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    mark = hashlib.sha256(os.fsencode(DATA_DIR)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"engines-portal-{mark}" / "broker.sock"
+
+
+def redis_url() -> str:
+    """Return REDIS_URL, or the embedded broker's socket, in redis-py's spelling (`unix://`)."""
+    return env.str("REDIS_URL", f"unix://{broker_socket()}?db=0")
+
+
+def celery_broker_url() -> str:
+    """The same server in kombu's spelling."""
+    url = redis_url()
+    if url.startswith("unix://"):
+        return "redis+socket://" + url.removeprefix("unix://").replace("db=", "virtual_host=")
+    return url
+
+
+def _fresh(name: str) -> str:
+    if name == "VAULT_KEYS":
+        return "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()
+    return secrets.token_urlsafe(50)
+
+
+def _keep(file: Path, value: str) -> str:
+    """Save the value with mode 0600 and return it; of two starts at once, both return the first one's."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text().strip()
+    with os.fdopen(handle, "w") as out:
+        out.write(value + "\n")
+    return value

@@ -1,0 +1,64 @@
+"""Connections to Engines APIs, and people's keys to them, sealed."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from portal.accounts.models import Team
+from portal.scope import TeamManager
+
+
+class Connection(models.Model):
+    """A team's Engines API address."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="connections")
+    name = models.CharField(max_length=100)
+    base_url = models.URLField(max_length=300)
+    # Refresh state: who reads this connection now, and when it was last read from the first page to the last.
+    refresh_due_at = models.DateTimeField(null=True)
+    refresh_lease_until = models.DateTimeField(null=True)
+    refreshed_at = models.DateTimeField(null=True)
+    last_error = models.CharField(max_length=300, blank=True)
+    failing_since = models.DateTimeField(null=True)
+
+    objects: ClassVar[TeamManager["Connection"]] = TeamManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "base_url"], name="one_connection_per_address")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StoredKey(models.Model):
+    """One person's API key to one connection. The key itself is only in `sealed`, bound to this row.
+
+    `last_four` and `fingerprint` (an HMAC) let people and the log name a key without holding it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="keys")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="stored_keys")
+    label = models.CharField(max_length=100)
+    sealed = models.TextField()
+    last_four = models.CharField(max_length=4)
+    fingerprint = models.CharField(max_length=64)
+    # What the API said when the key was checked. An empty list from the API means full access: stored as ["*"].
+    scopes = models.JSONField(default=list)
+    checked_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    last_error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[TeamManager["StoredKey"]] = TeamManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "user"], name="one_key_per_person_and_connection")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.label} (…{self.last_four})"

@@ -1,0 +1,17 @@
+"""Settings of the test run: the portal's, with quick hashing, no manifest and a secret of its own."""
+
+import os
+import tempfile
+
+os.environ.setdefault("SECRET_KEY", "for tests only, " * 4)
+os.environ.setdefault("VAULT_KEYS", "t1:" + "dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=")
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="portal-tests-"))
+os.environ.setdefault("EMBEDDED", "1")
+
+from portal.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
