@@ -42,7 +42,7 @@ class TaskStatus(IntEnum):
 
 
 class Verb(TextChoices):
-    """What a person can ask of an engine. The word is the same in the enum, the address, the page and the log."""
+    """What a person can ask of an engine: the same word in the enum, the address, the page and the log."""
 
     DRAIN = "drain", "Drain"
 

@@ -32,6 +32,9 @@ class Engine(models.Model):
     workers_total = models.PositiveIntegerField(default=0)
     workers_busy = models.PositiveIntegerField(default=0)
     wire = models.JSONField(default=dict)
+    fingerprint = models.CharField(
+        max_length=32
+    )  # of what is not merely a meter reading: a pass writes rows whose own differs
     created_at = models.DateTimeField()  # the API's
     observed_at = models.DateTimeField()  # when the values here were read
     changed_at = models.DateTimeField()  # when `status` last changed, as we saw it
@@ -86,6 +89,7 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True)
     next_at = models.DateTimeField(null=True)  # when somebody must look at it; null when finished
     attempts = models.PositiveIntegerField(default=0)  # sends
+    sent_at = models.DateTimeField(null=True)  # a reading begun before this proves nothing about it
 
     objects: ClassVar[TeamManager["Operation"]] = TeamManager()
 

@@ -163,5 +163,13 @@ class Shutdown(TypedDict):
 
 
 # Frame types, by direction.
-ENGINE_FRAMES = ("hello", "heartbeat", "task_accepted", "task_rejected", "task_update", "task_result", "drained")
+ENGINE_FRAMES = (
+    "hello",
+    "heartbeat",
+    "task_accepted",
+    "task_rejected",
+    "task_update",
+    "task_result",
+    "drained",
+)
 SERVER_FRAMES = ("welcome", "task", "result_ack", "drain", "cancel", "shutdown")

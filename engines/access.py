@@ -1,0 +1,63 @@
+"""Who may reach an engine, and with whose key."""
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+
+from engines.api.client import EnginesClient
+from engines.models import Engine, Operation
+from engines.operations.verbs import VERBS
+from portal.accounts.access import may
+from portal.http import PortalRequest
+from portal.logs import request_id as current_request_id
+from portal.vault.keys import unseal
+from portal.vault.models import Connection, StoredKey
+
+READS = ("engines:read", "engines:write", "*")
+WRITES = ("engines:write", "*")
+
+
+def engine_for(request: PortalRequest, uid: str) -> Engine:
+    """Return the team's engine, or raise Http404, for outsiders too: nobody learns which ids exist."""
+    return get_object_or_404(Engine.objects.of(request.team).select_related("connection", "team"), uid=uid)
+
+
+def operation_for(request: PortalRequest, pk: object) -> Operation:
+    """Return the team's operation, or raise Http404."""
+    rows = Operation.objects.of(request.team).select_related("team", "engine__connection", "requested_by")
+    return get_object_or_404(rows, pk=pk)
+
+
+def key_of(request: PortalRequest, connection: Connection) -> StoredKey | None:
+    """Return the person's own key to the connection."""
+    return StoredKey.objects.of(request.team).filter(connection=connection, user=request.user).first()
+
+
+def reading_keys(connection: Connection) -> QuerySet[StoredKey]:
+    """Return the keys that may read the connection for the whole team, those that work first."""
+    keys = StoredKey.objects.of(connection.team).filter(connection=connection)
+    readers = [key.pk for key in keys if set(key.scopes) & set(READS)]
+    return keys.filter(pk__in=readers).order_by("last_error", "-checked_at", "pk")
+
+
+def client_for(key: StoredKey, *, request_id: str = "") -> EnginesClient:
+    """Open a client with this key. Raises `portal.vault.keys.Sealed` if the key cannot be unsealed."""
+    return EnginesClient(
+        base_url=key.connection.base_url, key=unseal(key), request_id=request_id or current_request_id.get()
+    )
+
+
+def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy: Operation | None) -> str:
+    """Say why this person cannot ask this of this engine now; "" if they can."""
+    if not may(role, f"engine-{verb}"):
+        return f"Your role ({role.title()}) may not {verb} engines. Ask an admin of the team."
+    if busy is not None:
+        return f"{busy.get_verb_display()} by {busy.requested_name} is under way."
+    if refusal := VERBS[verb].refusal(engine):
+        return refusal
+    if key is None:
+        return "You have no key for this API yet. Add one on the Keys page."
+    if key.last_error:
+        return "Your key is refused by the API. Replace it on the Keys page."
+    if not set(key.scopes) & set(WRITES):
+        return f"Your key “{key.label}” lacks the scope engines:write. Replace it on the Keys page."
+    return ""

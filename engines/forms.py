@@ -1,0 +1,81 @@
+"""What people fill in."""
+
+import uuid
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django import forms
+from django.core import signing
+
+from engines.enums import Verb
+from engines.models import Engine
+from portal.accounts.models import User
+
+TICKET_MINUTES = 15
+DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
+
+
+class Ticket(NamedTuple):
+    """What a dialog was about: signed into it, so that it means one operation of one person on one engine."""
+
+    operation_id: uuid.UUID
+    status: str  # the engine's, as shown
+
+    @classmethod
+    def issue(cls, verb: Verb, engine: Engine, user: User) -> str:
+        return signing.dumps([str(uuid.uuid4()), verb, engine.pk, user.pk, engine.status], salt="ticket")
+
+    @classmethod
+    def read(cls, signed: str, verb: Verb, engine: Engine, user: User) -> "Ticket":
+        """Raises signing.BadSignature if it was altered, is too old, or was issued for something else."""
+        operation_id, *about, status = signing.loads(signed, salt="ticket", max_age=TICKET_MINUTES * 60)
+        if about != [verb, engine.pk, user.pk]:
+            raise signing.BadSignature("The form was made for another engine or person.")
+        return cls(uuid.UUID(operation_id), status)
+
+
+class ConfirmForm(forms.Form):
+    """Reason and deadline of an operation, and the ticket of the dialog they were entered in."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="Why?",
+        help_text="Shown on the engine while it runs, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Kernel patch, ticket OPS-123"}),
+    )
+    deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
+    ticket = forms.CharField(widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, verb: Verb, engine: Engine, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.about = (verb, engine, user)
+
+    def clean_reason(self) -> str:
+        return " ".join(str(self.cleaned_data["reason"]).split())
+
+    def clean_deadline(self) -> timedelta:
+        return timedelta(hours=int(self.cleaned_data["deadline"]))
+
+    def clean_ticket(self) -> Ticket:
+        try:
+            return Ticket.read(self.cleaned_data["ticket"], *self.about)
+        except signing.BadSignature as error:
+            raise forms.ValidationError("This form is too old. Look at it again and confirm once more.") from error
+
+
+class KeyForm(forms.Form):
+    """A person's own API key. Write-only: no page ever shows it again."""
+
+    label = forms.CharField(max_length=100, label="Name", help_text="How you and the audit log call this key.")
+    secret = forms.CharField(
+        max_length=500,
+        label="API key",
+        strip=True,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "placeholder": "inf_…", "spellcheck": "false"}),
+    )
+
+    def clean_secret(self) -> str:
+        value = str(self.cleaned_data["secret"])
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise forms.ValidationError("An API key has no spaces or special characters. Copy it once more, whole.")
+        return value

@@ -1,0 +1,142 @@
+"""How an operation's state moves: one table, and the one function that does it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import models, transaction
+
+from engines.enums import OPEN, State
+from engines.models import Moment, Operation
+from portal.accounts.models import User
+from portal.audit.log import record
+from portal.audit.origin import Origin
+from portal.live.bus import publish
+
+MOVES: dict[State, frozenset[State]] = {
+    State.REQUESTED: frozenset({State.SENDING, State.CANCELLED}),
+    State.SENDING: frozenset(
+        {
+            State.ACCEPTED,
+            State.WORKING,
+            State.SUCCEEDED,
+            State.UNKNOWN,
+            State.REQUESTED,
+            State.REFUSED,
+            State.FAILED,
+        }
+    ),
+    State.ACCEPTED: frozenset({State.WORKING, State.SUCCEEDED, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}),
+    State.WORKING: frozenset({State.SUCCEEDED, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}),
+    State.UNKNOWN: frozenset(
+        {
+            State.WORKING,
+            State.SUCCEEDED,
+            State.REQUESTED,
+            State.LOST_CONTACT,
+            State.STUCK,
+            State.NEEDS_ATTENTION,
+        }
+    ),
+    State.LOST_CONTACT: frozenset({State.WORKING, State.SUCCEEDED, State.STUCK, State.NEEDS_ATTENTION}),
+    State.STUCK: frozenset({State.WORKING, State.SUCCEEDED, State.NEEDS_ATTENTION}),
+    State.NEEDS_ATTENTION: frozenset({State.WORKING, State.SUCCEEDED, State.REQUESTED, State.FAILED}),
+    State.SUCCEEDED: frozenset(),
+    State.REFUSED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.SUPERSEDED: frozenset(),
+}
+
+# The moves that an auditor wants to see; the others are on the operation's own timeline.
+AUDITED = {
+    State.SUCCEEDED: "ok",
+    State.REFUSED: "refused",
+    State.FAILED: "failed",
+    State.CANCELLED: "ok",
+    State.UNKNOWN: "unknown",
+    State.LOST_CONTACT: "unknown",
+    State.STUCK: "unknown",
+    State.NEEDS_ATTENTION: "unknown",
+}
+
+
+class Moved(Exception):
+    """Somebody else moved the operation since it was read: what we know of it is old, so do nothing."""
+
+
+@dataclass(frozen=True)
+class Decider:
+    """The person whose decision a move is, and their request."""
+
+    user: User
+    origin: Origin
+
+
+@transaction.atomic
+def move(
+    operation: Operation, to: State, *, now: datetime, note: str = "", by: Decider | None = None, **facts: Any
+) -> None:
+    """Move to `to`, in the database and in memory, with its timeline line and audit entry: all or nothing.
+
+    `by` is the person who decided it, None where an answer or a reading did. `facts` are further columns. Raises ValueError on a move that MOVES does not allow, and Moved if the row is no
+    longer in the state and fence that we read.
+    """
+    if to not in MOVES[State(operation.state)]:
+        raise ValueError(f"{operation.state} → {to} is not a move")
+    facts |= {"state": to, "note": note[:300], "moved_at": now}
+    if to not in OPEN:
+        facts |= {"finished_at": now, "next_at": None, "lease_until": None}
+    _swap(operation, facts)
+    Moment.objects.create(operation=operation, at=now, state=to, text=note[:300])
+    if by or to in AUDITED:
+        outcome = "ok" if by else AUDITED[to]
+        audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note)
+    announce(operation)
+
+
+def amend(operation: Operation, **facts: Any) -> None:
+    """Change columns beside the state (progress, next look), if nobody moved the operation meanwhile."""
+    _swap(operation, facts)
+    if {"progress", "deadline_at", "note"} & facts.keys():
+        announce(operation)
+
+
+def audit(operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "") -> None:
+    """Write the audit entry: in the name of who decided, else of the system; always with the request it goes back to."""
+    asked = Origin(request_id=operation.request_id)
+    record(
+        team=operation.team,
+        actor=by.user if by else None,
+        action=action,
+        target=operation.engine,
+        origin=by.origin if by else asked,
+        reason=operation.reason,
+        outcome=outcome,
+        operation_id=str(operation.pk),
+        verb=operation.verb,
+        asked_by=operation.requested_name,
+        used=operation.key_label,
+        note=note,
+    )
+
+
+def announce(operation: Operation) -> None:
+    """Tell open pages, after the commit."""
+    publish(
+        operation.team_id,
+        "operations",
+        f"operation:{operation.pk}",
+        "engines",
+        f"engine:{operation.engine.uid}",
+    )
+
+
+def _swap(operation: Operation, facts: dict[str, Any]) -> None:
+    # Compare-and-swap: of two workers, exactly one sees a row change. Works alike on SQLite and PostgreSQL.
+    rows = Operation.objects.filter(pk=operation.pk, state=operation.state, fence=operation.fence)
+    if rows.update(**facts) != 1:
+        raise Moved(operation.pk)
+    for name, value in facts.items():
+        if not isinstance(value, models.F):
+            setattr(operation, name, value)

@@ -1,0 +1,142 @@
+"""Send an operation: claim it, make its one call, record what is known afterwards."""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F
+
+from engines import snapshots
+from engines.access import client_for
+from engines.api import errors
+from engines.clock import now as db_now
+from engines.enums import State
+from engines.models import Operation
+from engines.operations.moves import Moved, move
+from engines.operations.verbs import VERBS
+from portal.accounts.access import may
+from portal.accounts.models import Membership
+from portal.vault.keys import Sealed
+from portal.vault.models import StoredKey
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: State
+    note: str = ""
+    wait: timedelta = timedelta(0)  # before it is sent again
+    answer: dict[str, Any] = field(default_factory=dict)
+
+
+def send(operation_id: str, now: datetime) -> None:
+    """Send the operation if it is still waiting for that. Safe to call any number of times, from any worker."""
+    operation = Operation.objects.select_related("team", "engine__connection", "key", "requested_by").get(
+        pk=operation_id
+    )
+    if operation.state != State.REQUESTED or not _due(operation, now):
+        return
+    try:
+        if why_not := _right_lost(operation):
+            move(operation, State.CANCELLED, now=now, note=why_not)
+            return
+        _claim(operation, now)
+        outcome = _attempt(operation)
+        after = db_now()
+        move(
+            operation,
+            outcome.state,
+            now=after,
+            note=outcome.note,
+            answer=outcome.answer,
+            lease_until=None,
+            next_at=after + outcome.wait if outcome.state == State.REQUESTED else None,
+        )
+        snapshots.look_soon(operation.engine.connection, after)
+    except Moved:
+        log.info("operation %s was moved by somebody else", operation_id)
+
+
+def _due(operation: Operation, now: datetime) -> bool:
+    return operation.next_at is None or operation.next_at <= now
+
+
+def _claim(operation: Operation, now: datetime) -> None:
+    """Take the operation, with a new fence: whoever held it before can no longer move it."""
+    fence = operation.fence + 1
+    move(
+        operation,
+        State.SENDING,
+        now=now,
+        fence=F("fence") + 1,
+        lease_until=now + LEASE,
+        next_at=now + LEASE,
+        attempts=operation.attempts + 1,
+        sent_at=now,
+    )
+    operation.fence = fence
+
+
+def _right_lost(operation: Operation) -> str:
+    """Why its requester may not have it done any more: the right to act is checked again when it is claimed."""
+    role = (
+        Membership.objects.filter(user=operation.requested_by_id, team=operation.team_id)
+        .values_list("role", flat=True)
+        .first()
+    )
+    if role is None or not may(role, f"engine-{operation.verb}"):
+        return f"{operation.requested_name} may no longer do this in {operation.team}."
+    if operation.key is None:
+        return "The key it was asked with was removed before it was sent."
+    return ""
+
+
+def _attempt(operation: Operation) -> Outcome:
+    behaviour = VERBS[operation.verb]
+    key = operation.key
+    assert key is not None
+    try:
+        with client_for(key, request_id=operation.request_id) as client:
+            if operation.attempts > 1:  # a level effect is repeated only after a reading
+                begun = db_now()
+                engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
+                if found := _already(operation, engine, begun):
+                    return found
+            behaviour.call(client, operation)
+    except Sealed as error:
+        return Outcome(State.FAILED, str(error))
+    except errors.ApiError as error:
+        return _classify(error, operation, key, behaviour.max_sends)
+    return Outcome(State.ACCEPTED)
+
+
+def _already(operation: Operation, engine: Any, now: datetime) -> Outcome | None:
+    judgement = VERBS[operation.verb].judge(operation, engine, now)
+    if judgement.state in (State.WORKING, State.SUCCEEDED):
+        return Outcome(judgement.state, judgement.note)
+    return None
+
+
+def _classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_sends: int) -> Outcome:
+    """Say what an error proves: not sent, refused, or nothing at all (RELIABILITY 3.5)."""
+    answer = {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
+    match error:
+        case errors.NotSent() | errors.ApiBusy(status=429):
+            return _again(operation, error, answer, max_sends)
+        case errors.KeyRejected():
+            StoredKey.objects.filter(pk=key.pk).update(last_error=str(error)[:300])
+            return Outcome(State.REFUSED, str(error), answer=answer)
+        case errors.EngineGone() | errors.Refused():
+            return Outcome(State.REFUSED, str(error), answer=answer)
+    return Outcome(State.UNKNOWN, f"{error} Whether the engine got the request is being checked.", answer=answer)
+
+
+def _again(operation: Operation, error: errors.ApiError, answer: dict[str, Any], max_sends: int) -> Outcome:
+    if operation.attempts >= max_sends:
+        return Outcome(State.FAILED, f"{error} Tried {operation.attempts} times; nothing was changed.", answer=answer)
+    wait = getattr(error, "retry_after", None) or 2.0**operation.attempts
+    return Outcome(State.REQUESTED, f"{error} Nothing was sent; trying again.", timedelta(seconds=wait), answer)

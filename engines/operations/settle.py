@@ -1,0 +1,51 @@
+"""What a reading of an engine means for the operation that is open on it."""
+
+import logging
+from datetime import datetime, timedelta
+
+from engines.enums import State
+from engines.models import Engine, Operation
+from engines.operations.moves import MOVES, Moved, amend, move
+from engines.operations.verbs import VERBS
+
+log = logging.getLogger(__name__)
+
+RESEND = timedelta(seconds=2)
+
+# States that a reading may settle. SENDING belongs to whoever holds the lease; the rest wait for a person.
+WATCHED = frozenset(
+    {State.ACCEPTED, State.WORKING, State.UNKNOWN, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}
+)
+
+
+def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: datetime) -> None:
+    """Move or amend `operation` by what `engine` shows. `read_at` is when the reading was begun.
+
+    A reading begun before the request was sent proves nothing and is ignored.
+    """
+    if operation.state not in WATCHED or (operation.sent_at and read_at <= operation.sent_at):
+        return
+    judgement = VERBS[operation.verb].judge(operation, engine, now)
+    to = judgement.state
+    if to not in (State.SUCCEEDED, State.NEEDS_ATTENTION) and _overdue(operation, now):
+        to = State.STUCK
+    facts = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
+    try:
+        if to != operation.state and to in MOVES[State(operation.state)]:
+            again = {"next_at": now + RESEND} if to == State.REQUESTED else {}
+            move(operation, to, now=now, note=_note(operation, to, judgement.note), **(facts | again))
+        elif facts:
+            amend(operation, **facts)
+    except Moved:
+        log.info("operation %s was moved by somebody else", operation.pk)
+
+
+def _overdue(operation: Operation, now: datetime) -> bool:
+    waiting = (State.ACCEPTED, State.WORKING, State.UNKNOWN, State.LOST_CONTACT, State.STUCK)
+    return operation.state in waiting and now > operation.deadline_at
+
+
+def _note(operation: Operation, to: State, note: str) -> str:
+    if to != State.STUCK:
+        return note
+    return f"Not finished by {operation.deadline_at:%d %b %H:%M} UTC. Nothing is cut: keep waiting, or look at its tasks. {note}"

@@ -1,0 +1,62 @@
+"""Find all due work in the database. Whatever a message should have woken and did not, is found here."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from django.db.models import Q
+
+from engines import snapshots
+from engines.enums import OPEN, State
+from engines.models import Operation
+from engines.operations.moves import Moved, move
+from engines.operations.send import send
+from portal.vault.models import Connection
+
+BATCH = 100
+LOST = "The worker that was sending this disappeared. Whether the engine got the request is being checked."
+
+# What the sweep does with an operation that rests in a state; a test holds that no open state is missing.
+RULES: dict[State, str] = {
+    State.REQUESTED: "send when due",
+    State.SENDING: "unknown when its lease has run out",
+    State.ACCEPTED: "watch",
+    State.WORKING: "watch",
+    State.UNKNOWN: "watch",
+    State.LOST_CONTACT: "watch",
+    State.STUCK: "watch",
+    State.NEEDS_ATTENTION: "watch",
+}
+
+
+def due(now: datetime) -> Iterator[Callable[[], None]]:
+    """Yield the jobs that are due. Each may be run by anybody, any number of times."""
+    rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now).order_by("next_at")
+    for pk, state in rows.values_list("pk", "state")[:BATCH]:
+        if state == State.REQUESTED:
+            yield lambda pk=pk: send(str(pk), now)
+        elif state == State.SENDING:
+            yield lambda pk=pk: recover(str(pk), now)
+    for connection_id in due_connections(now):
+        yield lambda connection_id=connection_id: snapshots.refresh(connection_id, now)
+
+
+def due_connections(now: datetime) -> list[int]:
+    """Return the connections whose fleet, or whose watched engines, are to be read."""
+    rows = Connection.objects.filter(
+        Q(refresh_due_at__isnull=True) | Q(refresh_due_at__lte=now),
+        Q(refresh_lease_until__isnull=True) | Q(refresh_lease_until__lte=now),
+    )
+    return list(rows.values_list("pk", flat=True)[:BATCH])
+
+
+def recover(operation_id: str, now: datetime) -> None:
+    """A send that outlived its lease: its worker is gone, and the request may have left or not."""
+    operation = Operation.objects.select_related("team", "engine__connection", "requested_by").get(pk=operation_id)
+    stale = operation.lease_until is None or operation.lease_until <= now
+    if operation.state != State.SENDING or not stale:
+        return
+    try:
+        move(operation, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=None)
+        snapshots.look_soon(operation.engine.connection, now)
+    except Moved:
+        return

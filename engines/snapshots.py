@@ -1,0 +1,261 @@
+"""The fleet as last read: refresh a connection a page at a time, and settle what the readings prove.
+
+Watching costs requests per page of engines, not per operation: min(operations, pages) a round.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils.dateparse import parse_datetime
+
+from engines import wire
+from engines.access import client_for, reading_keys
+from engines.api import errors
+from engines.api.client import EnginesClient
+from engines.clock import now as db_now
+from engines.enums import OPEN
+from engines.models import Change, Engine, Operation
+from engines.operations.settle import settle
+from portal.live.bus import publish
+from portal.vault.keys import Sealed
+from portal.vault.models import Connection
+
+log = logging.getLogger(__name__)
+
+PAGE = 100  # the contract's cap
+FULL_PASS = timedelta(seconds=15)
+WATCH = timedelta(seconds=2)
+WATCH_OLD = timedelta(seconds=5)  # for operations of more than OLD: a drain of hours needs no two-second rhythm
+OLD = timedelta(minutes=10)
+SOON = timedelta(seconds=1)
+LEASE = timedelta(seconds=20)
+STALE_AFTER = timedelta(seconds=60)
+LONGEST_PAUSE = timedelta(seconds=60)
+
+# Meter readings change with every heartbeat: a row is not rewritten for them alone.
+METERS = frozenset({"updated_at", "heartbeat_at", "usage", "normalized_usage", "used", "free", "available", "temperature",
+                    "memory_used", "swap_used", "swap_free", "swap_usage"})  # fmt: skip
+
+
+def seen_at(engine: Engine, connection: Connection) -> datetime:
+    """Return when the engine's values were last known to be true."""
+    if engine.missing_since is None and connection.refreshed_at is not None:
+        return max(engine.observed_at, connection.refreshed_at)
+    return engine.observed_at
+
+
+def refresh(connection_id: int, now: datetime) -> None:
+    """Read the connection's fleet, or only the engines under watch, if that is due and nobody else does.
+
+    A failure is kept on the connection and shown; what was read before stays.
+    """
+    if not _claim(connection_id, now):
+        return
+    connection = Connection.objects.select_related("team").get(pk=connection_id)
+    try:
+        _read(connection, now)
+    except (errors.ApiError, Sealed) as error:
+        _failed(connection, str(error), now)
+
+
+def _claim(connection_id: int, now: datetime) -> bool:
+    due = Connection.objects.filter(pk=connection_id).filter(
+        Q(refresh_due_at__isnull=True) | Q(refresh_due_at__lte=now),
+        Q(refresh_lease_until__isnull=True) | Q(refresh_lease_until__lte=now),
+    )
+    return due.update(refresh_lease_until=now + LEASE) == 1
+
+
+def _read(connection: Connection, now: datetime) -> None:
+    watched = list(_watched(connection))
+    fleet = Engine.objects.of(connection.team).filter(connection=connection).count()
+    pages = max(1, -(-fleet // PAGE))
+    full_due = connection.refreshed_at is None or now - connection.refreshed_at >= FULL_PASS
+    with _reader(connection) as client:
+        if full_due or len(watched) > pages:
+            _full_pass(connection, client)
+        else:
+            _look_at(connection, client, [operation.engine for operation in watched])
+    _read_well(connection, _rhythm(watched, now))
+
+
+def look_soon(connection: Connection, now: datetime) -> None:
+    """Have the connection read within a second: something there is about to change."""
+    rows = Connection.objects.filter(pk=connection.pk, refresh_due_at__gt=now + SOON)
+    rows.update(refresh_due_at=now + SOON)
+
+
+def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
+    if not watched:
+        return FULL_PASS
+    return WATCH if any(now - operation.requested_at < OLD for operation in watched) else WATCH_OLD
+
+
+def _watched(connection: Connection) -> Iterable[Operation]:
+    rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
+    return rows.select_related("engine")
+
+
+def _reader(connection: Connection) -> EnginesClient:
+    for key in reading_keys(connection):
+        return client_for(key)
+    raise errors.KeyRejected("Nobody in the team has stored a key that may read this API. Add one on the Keys page.")
+
+
+def _full_pass(connection: Connection, client: EnginesClient) -> None:
+    begun = db_now()
+    seen: set[str] = set()
+    for page in client.all(limit=PAGE):
+        read_at = db_now()
+        items = [item for item in page["items"] if item.get("id")]
+        apply(connection, items, read_at=begun)
+        seen |= {item["id"] for item in items}
+        Connection.objects.filter(pk=connection.pk).update(refresh_lease_until=read_at + LEASE)
+    _note_missing(connection, client, seen, begun)
+    Connection.objects.filter(pk=connection.pk).update(refreshed_at=begun)
+    publish(connection.team_id, "engines")
+
+
+def _note_missing(connection: Connection, client: EnginesClient, seen: set[str], now: datetime) -> None:
+    """An engine that one pass did not list may have slipped between two pages: ask for it before believing it."""
+    rows = Engine.objects.of(connection.team).filter(connection=connection).exclude(status="deleted")
+    missing = [engine for engine in rows.only("pk", "uid", "missing_since") if engine.uid not in seen]
+    back = rows.filter(missing_since__isnull=False).exclude(pk__in=[engine.pk for engine in missing])
+    back.update(missing_since=None)
+    first = [engine.pk for engine in missing if engine.missing_since is None]
+    Engine.objects.of(connection.team).filter(pk__in=first).update(missing_since=now)
+    _look_at(connection, client, [engine for engine in missing if engine.missing_since is not None])
+
+
+def _look_at(connection: Connection, client: EnginesClient, engines: list[Engine]) -> None:
+    for engine in engines:
+        begun = db_now()
+        try:
+            apply(connection, [client.get(engine.uid)], read_at=begun)
+        except errors.EngineGone:
+            _gone(connection, engine.uid, begun)
+
+
+def _gone(connection: Connection, uid: str, now: datetime) -> None:
+    engine = Engine.objects.of(connection.team).get(connection=connection, uid=uid)
+    apply(connection, [{**engine.wire, "id": uid, "status": "deleted", "workers": []}], read_at=now)
+
+
+def apply_one(engine: Engine, dto: wire.Engine, read_at: datetime) -> Engine:
+    """Save one reading of a known engine and return its row."""
+    apply(engine.connection, [dto], read_at=read_at)
+    return Engine.objects.of(engine.team).get(pk=engine.pk)
+
+
+def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> int:
+    """Save a page of readings; return how many rows were written. Settles the open operations of these engines.
+
+    Only rows whose content changed are written. A reading older than what is stored is ignored.
+    """
+    by_uid = {dto["id"]: dto for dto in dtos}
+    with transaction.atomic():
+        known = {engine.uid: engine for engine in _stored(connection, list(by_uid))}
+        written = [_save(connection, known.get(uid), dto, read_at) for uid, dto in by_uid.items()]
+    _settle_all(connection, list(by_uid), read_at)
+    changed = [uid for uid in written if uid]
+    if changed:
+        publish(connection.team_id, "engines", *(f"engine:{uid}" for uid in changed))
+    return len(changed)
+
+
+def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
+    rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
+    return rows.defer("wire")
+
+
+def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
+    """Write the row if it is new or differs; return its uid then, else ""."""
+    mark = fingerprint(dto)
+    if engine is not None and (engine.fingerprint == mark or engine.observed_at > read_at):
+        return ""
+    before = engine.status if engine else ""
+    engine = engine or Engine(team=connection.team, connection=connection, uid=dto["id"])
+    for name, value in columns(dto, read_at).items():
+        setattr(engine, name, value)
+    engine.fingerprint, engine.observed_at, engine.missing_since = mark, read_at, None
+    if before != engine.status:
+        engine.changed_at = read_at
+    engine.save()
+    if before != engine.status:
+        _history(engine, before, read_at)
+    return engine.uid
+
+
+def _history(engine: Engine, before: str, at: datetime) -> None:
+    operation = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).first()
+    Change.objects.create(
+        team=engine.team, engine=engine, at=at, before=before, after=engine.status, operation=operation
+    )
+
+
+def _settle_all(connection: Connection, uids: list[str], read_at: datetime) -> None:
+    rows = Operation.objects.of(connection.team).filter(
+        engine__connection=connection, engine__uid__in=uids, state__in=OPEN
+    )
+    for operation in rows.select_related("team", "engine__connection", "requested_by"):
+        settle(operation, operation.engine, read_at=read_at, now=db_now())
+
+
+def columns(dto: Any, read_at: datetime) -> dict[str, Any]:
+    """Return the columns that lists filter and sort by, from the contract's Engine."""
+    workers = [worker for worker in dto.get("workers") or [] if worker]
+    gpus = [gpu for worker in workers for gpu in worker.get("gpus") or []]
+    created = parse_datetime(dto.get("created_at") or "")
+    return {
+        "name": (dto.get("name") or dto["id"])[:200],
+        "status": (dto.get("status") or "unknown")[:40],
+        "version": (dto.get("engine_version") or "")[:60],
+        "hostname": ((dto.get("system_info") or {}).get("hostname") or "")[:200],
+        "gpu": (gpus[0].get("name") or gpus[0].get("type") or "")[:100] if gpus else "",
+        "cloud": ((dto.get("instance") or {}).get("cloud") or "")[:60],
+        "workers_total": len(workers),
+        "workers_busy": sum(bool(worker.get("task_id")) for worker in workers),
+        "created_at": created or read_at,
+        "wire": dto,
+    }
+
+
+def fingerprint(dto: Any) -> str:
+    """Return a mark that changes when anything but a meter reading does."""
+    return hashlib.blake2b(json.dumps(_stable(dto), sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _stable(item) for name, item in value.items() if name not in METERS}
+    if isinstance(value, list):
+        return [_stable(item) for item in value]
+    return value
+
+
+def _read_well(connection: Connection, pause: timedelta) -> None:
+    Connection.objects.filter(pk=connection.pk).update(
+        refresh_due_at=db_now() + pause,
+        refresh_lease_until=None,
+        last_error="",
+        failing_since=None,
+    )
+
+
+def _failed(connection: Connection, message: str, now: datetime) -> None:
+    since = connection.failing_since or now
+    pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (now - since) / 2)
+    Connection.objects.filter(pk=connection.pk).update(
+        refresh_due_at=db_now() + pause,
+        refresh_lease_until=None,
+        last_error=message[:300],
+        failing_since=since,
+    )
+    log.warning("cannot read %s: %s", connection.base_url, message)
+    publish(connection.team_id, "engines")

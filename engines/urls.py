@@ -1,0 +1,19 @@
+"""The fleet's addresses. One path per verb: an action that does not exist has no address."""
+
+from django.urls import path
+
+from engines.enums import Verb
+from engines.views import engine, fleet, keys, operate, operations
+
+urlpatterns = [
+    path("engines/", fleet.fleet, name="engines"),
+    path("engines/<str:uid>/", engine.engine, name="engine"),
+    *(path(f"engines/<str:uid>/{verb}/", operate.operate, {"verb": verb}, name=f"engine-{verb}") for verb in Verb),
+    path("operations/", operations.operations, name="operations"),
+    path("operations/<uuid:pk>/", operations.operation, name="operation"),
+    *(
+        path(f"operations/<uuid:pk>/{step}/", operations.decide, {"step": step}, name=f"operation-{step}")
+        for step in operations.STEPS
+    ),
+    path("keys/", keys.keys, name="keys"),
+]

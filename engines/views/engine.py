@@ -1,0 +1,94 @@
+"""The engine page: what it runs, what it is, what was done to it."""
+
+import json
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from engines.access import engine_for, key_of, why_not
+from engines.clock import now as db_now
+from engines.enums import OPEN, Verb
+from engines.models import Change, Engine, Operation
+from engines.snapshots import STALE_AFTER, seen_at
+from engines.workers import GIB, workers_of
+from portal.http import PortalRequest
+
+RECENT = 10
+
+
+@require_safe
+def engine(request: PortalRequest, uid: str) -> HttpResponse:
+    found = engine_for(request, uid)
+    operations = Operation.objects.of(request.team).filter(engine=found).order_by("-requested_at")
+    open_now = operations.filter(state__in=OPEN).first()
+    seen = seen_at(found, found.connection)
+    context = {
+        "engine": found,
+        "seen_at": seen,
+        "is_stale": db_now() - seen > STALE_AFTER,
+        "connections": [found.connection],
+        "workers": workers_of(found),
+        "operation": open_now,
+        "operations": operations[:RECENT],
+        "changes": Change.objects.of(request.team).filter(engine=found).order_by("-id")[:RECENT],
+        "facts": facts(found),
+        "actions": actions(request, found, open_now),
+        "cli": cli(found),
+    }
+    fragment = request.htmx and request.htmx.target == "engine"
+    return render(request, "engines/_engine.html" if fragment else "engines/detail.html", context)
+
+
+def actions(request: PortalRequest, found: Engine, busy: Operation | None) -> list[dict[str, Any]]:
+    """Return every verb with its address, and why this person cannot use it now."""
+    key = key_of(request, found.connection)
+    shown = []
+    for verb in Verb:
+        refused = why_not(verb, found, role=request.membership.role, key=key, busy=busy)
+        url = reverse(f"engine-{verb}", args=[found.uid])
+        shown.append(
+            {
+                "verb": verb,
+                "label": verb.label,
+                "url": url,
+                "enabled": not refused,
+                "why_not": refused,
+                "icon": verb,
+            }
+        )
+    return shown
+
+
+def facts(found: Engine) -> list[tuple[str, str]]:
+    """Return what is known of version and hardware, as label and text; what the API does not say is left out."""
+    wire = found.wire
+    system = wire.get("system_info") or {}
+    memory = (system.get("ram") or {}).get("total") or 0
+    instance = wire.get("instance") or {}
+    pairs = {
+        "Engine id": found.uid,
+        "Version": found.version,
+        "Pinned to": wire.get("engine_pin") or "",
+        "Connection": found.connection.name,
+        "Where": f"{instance.get('cloud')} · {instance.get('region', '')}" if instance else "Self-hosted",
+        "Host": found.hostname,
+        "Operating system": system.get("os") or "",
+        "Processor": cpu(system.get("cpus") or []),
+        "Memory": f"{memory / GIB:.1f} GB" if memory else "",
+        "GPUs": ", ".join(gpu.get("name", "?") for gpu in system.get("gpus") or []) or "None reported",
+    }
+    return [(label, str(text)) for label, text in pairs.items() if text]
+
+
+def cpu(cpus: list[dict[str, Any]]) -> str:
+    cores = sum(int(item.get("cores") or 0) for item in cpus)
+    return f"{cpus[0].get('name') or 'CPU'}, {cores} cores" if cpus else ""
+
+
+def cli(found: Engine) -> str:
+    """Return the API call that equals the Drain button, without the key."""
+    headers = "-H 'Authorization: Bearer '\"$INFERENCE_API_KEY\" -H 'X-API-Version: 2'"
+    return f"curl -X POST {json.dumps(f'{found.connection.base_url}/engines/{found.uid}/drain')} {headers}"

@@ -1,0 +1,139 @@
+"""The fleet page: the team's engines as last read, searchable, filterable, a page at a time."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, F, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from engines.access import why_not
+from engines.clock import now as db_now
+from engines.enums import OPEN, EngineStatus, Verb
+from engines.filters import FleetFilter, chips, without
+from engines.models import Automation, Engine, Operation
+from engines.snapshots import STALE_AFTER, seen_at
+from engines.workers import workers_of
+from portal.http import PortalRequest
+from portal.keyset import BadCursor, Page, paginate
+from portal.vault.models import Connection, StoredKey
+
+PAGE = 100
+COLUMNS = {
+    "name": "Engine",
+    "status": "Status",
+    "workers_busy": "Workers",
+    "version": "Version",
+    "changed_at": "Since",
+}
+DEFAULT_SORT = "name"
+
+
+@require_safe
+def fleet(request: PortalRequest) -> HttpResponse:
+    now = db_now()
+    filters = FleetFilter(request.GET, queryset=Engine.objects.of(request.team))
+    rows: QuerySet[Engine] = filters.qs if request.GET.get("status") else filters.qs.exclude(status="deleted")
+    sort = sort_of(request.GET.get("sort", ""))
+    page, bad_cursor = page_of(rows, (sort, "-id" if sort.startswith("-") else "id"), request.GET.get("cursor", ""))
+    connections = list(Connection.objects.of(request.team))
+    prepare(page.rows, request, connections, now)
+    context = {
+        "page": links(page, request.GET),
+        "bad_cursor": bad_cursor,
+        "filter": filters,
+        "chips": chips(filters, request.GET),
+        "counts": counts(request),
+        "columns": columns(request, sort),
+        "connections": connections,
+        "key_missing": not StoredKey.objects.of(request.team).filter(user=request.user).exists(),
+        "automation_since": automation_since(now),
+    }
+    fragment = request.htmx and request.htmx.target == "fleet"
+    return render(request, "engines/_table.html" if fragment else "engines/list.html", context)
+
+
+def sort_of(asked: str) -> str:
+    """Only columns of the table; anything else is the default order."""
+    return asked if asked.removeprefix("-") in COLUMNS else DEFAULT_SORT
+
+
+def page_of(rows: QuerySet[Any], order: tuple[str, ...], cursor: str, limit: int = PAGE) -> tuple[Page, bool]:
+    """Return the page, and whether the cursor in the address was no good and the first page is shown instead."""
+    salt = f"page:{rows.model._meta.label_lower}:{order[0]}"
+    try:
+        return paginate(rows, order=order, cursor=cursor, limit=limit, salt=salt), False
+    except BadCursor:
+        return paginate(rows, order=order, cursor="", limit=limit, salt=salt), True
+
+
+def links(page: Page, query: Any) -> dict[str, Any]:
+    """Return the page's rows with ready addresses of its neighbours."""
+    return {
+        "rows": page.rows,
+        "next": without(query, cursor=page.next) if page.next else None,
+        "previous": without(query, cursor=page.previous) if page.previous else None,
+    }
+
+
+def prepare(rows: list[Engine], request: PortalRequest, connections: list[Connection], now: datetime) -> None:
+    """Give each row what the table shows beside its columns, in two queries for the whole page."""
+    by_pk = {connection.pk: connection for connection in connections}
+    keys = {key.connection_id: key for key in StoredKey.objects.of(request.team).filter(user=request.user)}
+    opened = Operation.objects.of(request.team).filter(engine__in=rows, state__in=OPEN)
+    by_engine = {operation.engine_id: operation for operation in opened}
+    for row in rows:
+        show: Any = row
+        show.operation = by_engine.get(row.pk)
+        show.seen_at = seen_at(row, by_pk[row.connection_id])
+        show.is_stale = now - show.seen_at > STALE_AFTER
+        show.running = [worker for worker in workers_of(row) if worker.busy]
+        refused = why_not(
+            Verb.DRAIN,
+            row,
+            role=request.membership.role,
+            key=keys.get(row.connection_id),
+            busy=show.operation,
+        )
+        show.drain = {
+            "url": reverse("engine-drain", args=[row.uid]),
+            "enabled": not refused,
+            "why_not": refused,
+        }
+
+
+def counts(request: PortalRequest) -> list[dict[str, Any]]:
+    """Return how many engines each status has, under the other filters."""
+    others = request.GET.copy()
+    status = others.pop("status", [""])[-1]
+    rows = FleetFilter(others, queryset=Engine.objects.of(request.team)).qs.order_by()
+    numbers = dict(rows.values_list("status").annotate(Count("pk")).values_list("status", "pk__count"))
+    known = [value for value in EngineStatus.values if value in numbers]
+    return [
+        {
+            "value": value,
+            "label": EngineStatus(value).label if value in EngineStatus.values else value,
+            "number": numbers[value],
+            "url": without(request.GET, "status") if value == status else without(request.GET, status=value),
+            "active": value == status,
+        }
+        for value in [*known, *sorted(set(numbers) - set(known))]
+    ]
+
+
+def columns(request: PortalRequest, sort: str) -> list[dict[str, str]]:
+    """Return the sortable headers; a second click turns the order."""
+    found = []
+    for key, label in COLUMNS.items():
+        direction = {key: "asc", f"-{key}": "desc"}.get(sort, "")
+        turned = f"-{key}" if direction == "asc" else key
+        found.append({"key": key, "label": label, "url": without(request.GET, sort=turned), "direction": direction})
+    return found
+
+
+def automation_since(now: datetime) -> datetime | None:
+    """Return since when no worker has been seen at work; None if one is."""
+    seen = Automation.objects.order_by(F("seen_at").desc()).values_list("seen_at", flat=True).first()
+    return seen if seen and now - seen > STALE_AFTER else None

@@ -1,0 +1,84 @@
+"""A person's own keys: entered, checked against the API, sealed, and never shown again."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from engines.access import READS, WRITES
+from engines.api import errors
+from engines.api.client import EnginesClient
+from engines.forms import KeyForm
+from portal.accounts.roles import Role
+from portal.audit.origin import Origin
+from portal.http import PortalRequest
+from portal.logs import request_id
+from portal.vault.keys import Secret, store
+from portal.vault.models import Connection, StoredKey
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def keys(request: PortalRequest) -> HttpResponse:
+    connections = list(Connection.objects.of(request.team))
+    forms = {connection: KeyForm(prefix=f"c{connection.pk}") for connection in connections}
+    status = 200
+    if request.method == "POST":
+        asked = [one for one in connections if str(one.pk) == request.POST.get("connection")]
+        if asked and (form := keep(request, asked[0])) is None:
+            return redirect("keys")
+        if asked:
+            forms[asked[0]] = form
+        status = 422
+    own = StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection")
+    others = StoredKey.objects.of(request.team).exclude(user=request.user).select_related("connection", "user")
+    context = {
+        "keys": [{"key": key, "abilities": abilities(key)} for key in own],
+        "forms": [{"connection": connection, "form": form} for connection, form in forms.items()],
+        "others": others if request.membership.role == Role.ADMIN else [],
+        "may_write": request.membership.role != Role.AUDITOR,
+    }
+    return render(request, "keys/list.html", context, status=status)
+
+
+def keep(request: PortalRequest, connection: Connection) -> KeyForm | None:
+    """Check the entered key and store it; return the form with its errors if that did not go well."""
+    form = KeyForm(request.POST, prefix=f"c{connection.pk}")
+    if not form.is_valid():
+        return form
+    secret = Secret(form.cleaned_data["secret"])
+    try:
+        scopes = scopes_of(connection, secret)
+    except errors.ApiError as error:
+        form.add_error("secret", f"{error} The key was not stored.")
+        return form
+    label = form.cleaned_data["label"]
+    origin = Origin.of(request)
+    with transaction.atomic():
+        store(user=request.user, connection=connection, secret=secret, label=label, scopes=scopes, origin=origin)
+        Connection.objects.of(request.team).filter(pk=connection.pk).update(refresh_due_at=None)
+    messages.success(request, f"“{label}” was checked and is stored, encrypted. Nobody can see it again.")
+    return None
+
+
+def scopes_of(connection: Connection, secret: Secret) -> list[str]:
+    """Ask the API what the key may do. Raises ApiError if it refuses the key or does not answer.
+
+    An API that does not say (no list of scopes) has let the read pass: the rest shows when it is used.
+    """
+    with EnginesClient(base_url=connection.base_url, key=secret, request_id=request_id.get()) as client:
+        found: Any = client.me()
+        client.list(limit=1)
+    scopes = (found.get("key") or found.get("api_key") or {}).get("scopes", found.get("scopes"))
+    return [str(scope) for scope in scopes] if scopes else ["*"]
+
+
+def abilities(key: StoredKey) -> list[dict[str, Any]]:
+    """Return what the key can be used for, as far as its scopes say."""
+    scopes = set(key.scopes)
+    wanted = [("See engines", READS), ("Drain engines", WRITES)]
+    return [
+        {"label": label, "allowed": bool(scopes & set(some)), "why_not": f"needs {some[0]}"} for label, some in wanted
+    ]

@@ -1,0 +1,119 @@
+"""Ask for an operation: GET shows what it would do, POST records the wish."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect
+
+from engines.access import engine_for, key_of, why_not
+from engines.clock import now as db_now
+from engines.enums import OPEN, Verb
+from engines.forms import ConfirmForm, Ticket
+from engines.models import Engine, Operation
+from engines.operations.request import Busy, Changed, Wish
+from engines.operations.request import request as ask
+from engines.workers import workers_of
+from portal.audit.origin import Origin
+from portal.http import PortalRequest
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
+    engine = engine_for(request, uid)
+    if request.method != "POST":
+        return dialog(request, engine, verb, fresh_form(request, engine, verb))
+    form = ConfirmForm(request.POST, verb=verb, engine=engine, user=request.user)
+    if not form.is_valid():
+        return dialog(request, engine, verb, renewed(form, request, engine, verb), status=422)
+    ticket: Ticket = form.cleaned_data["ticket"]
+    sent_before = Operation.objects.of(request.team).filter(pk=ticket.operation_id).exists()
+    if not sent_before and (refused := refusal(request, engine, verb)):
+        return dialog(request, engine, verb, form, status=409, why_not=refused)
+    if not sent_before and ticket.status != engine.status:
+        changed = f"When you opened this the engine was {ticket.status}; now it is {engine.status}."
+        form = renewed(form, request, engine, verb)
+        return dialog(request, engine, verb, form, status=422, differences=[changed])
+    return confirm(request, engine, verb, form)
+
+
+def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> HttpResponse:
+    """Record the wish. The same form sent twice leads to the same operation."""
+    wish = Wish(
+        id=form.cleaned_data["ticket"].operation_id,
+        verb=verb,
+        reason=form.cleaned_data["reason"],
+        deadline=form.cleaned_data["deadline"],
+        parameters={},
+    )
+    key = key_of(request, engine.connection)
+    try:
+        if key is None:
+            return dialog(request, engine, verb, form, status=409, why_not=refusal(request, engine, verb))
+        origin = Origin.of(request)
+        operation = ask(wish, engine=engine, user=request.user, key=key, origin=origin, now=db_now())
+    except Busy as busy:
+        return dialog(request, engine, verb, form, status=409, why_not=str(busy))
+    except Changed:
+        form.add_error(None, "This form was sent before with other words. Close it and open it again.")
+        return dialog(request, engine, verb, form, status=422)
+    messages.success(request, f"{verb.label} of {engine.name} is on its way.")
+    url = reverse("operation", args=[operation.pk])
+    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
+
+
+def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:
+    busy = Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
+    return why_not(verb, engine, role=request.membership.role, key=key_of(request, engine.connection), busy=busy)
+
+
+def fresh_form(request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
+    initial = {"ticket": Ticket.issue(verb, engine, request.user)}
+    return ConfirmForm(initial=initial, verb=verb, engine=engine, user=request.user)
+
+
+def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
+    """The same words with a fresh ticket, where the old one is of no use any more."""
+    if "ticket" in form.cleaned_data and form.cleaned_data["ticket"].status == engine.status:
+        return form
+    data = form.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+    data["ticket"] = Ticket.issue(verb, engine, request.user)
+    errors = form.errors
+    form = ConfirmForm(data, verb=verb, engine=engine, user=request.user)
+    form.full_clean()
+    if "ticket" in errors:
+        form.add_error(None, errors["ticket"].as_data())
+    return form
+
+
+def dialog(
+    request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm, status: int = 200, **extra: Any
+) -> HttpResponse:
+    workers = workers_of(engine)
+    running = [worker for worker in workers if worker.busy]
+    context = {
+        "engine": engine,
+        "workers": workers,
+        "running": running,
+        "idle": len(workers) - len(running),
+        "consequences": consequences(engine, len(running)),
+        "form": form,
+        "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
+        **extra,
+    }
+    template = f"engines/_{verb}_dialog.html" if request.htmx else f"engines/{verb}.html"
+    return render(request, template, context, status=status)
+
+
+def consequences(engine: Engine, running: int) -> list[str]:
+    """Say what a drain will do, from what was last read."""
+    tasks = {0: "Nothing runs on it now", 1: "The one task that runs now is finished first"}
+    return [
+        f"{engine.name} takes no new task from the moment it gets the signal; tasks aimed at it wait or go elsewhere.",
+        tasks.get(running, f"The {running} tasks that run now are finished first") + ": nothing is cut.",
+        "Then its process shuts down, and it stays down until somebody starts it on its host.",
+        "A drain that was sent cannot be taken back.",
+    ]

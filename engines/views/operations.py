@@ -1,0 +1,97 @@
+"""The operations pages: what is under way, what became of it, and what only a person can decide."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from engines.access import operation_for
+from engines.clock import now as db_now
+from engines.enums import OPEN, State
+from engines.filters import OperationFilter, chips
+from engines.models import Operation
+from engines.operations import decide as decisions
+from engines.operations.moves import Decider, Moved
+from engines.views.fleet import automation_since, links, page_of
+from portal.accounts.access import may
+from portal.audit.origin import Origin
+from portal.http import PortalRequest
+
+PAGE = 50
+STEPS: dict[str, Callable[..., None]] = {
+    "cancel": decisions.cancel,
+    "keep-waiting": decisions.keep_waiting,
+    "send-again": decisions.send_again,
+    "close": decisions.close,
+}
+
+
+@require_safe
+def operations(request: PortalRequest) -> HttpResponse:
+    rows = Operation.objects.of(request.team).select_related("engine")
+    filters = OperationFilter(request.GET, queryset=rows)
+    page, bad_cursor = page_of(filters.qs, ("-requested_at", "id"), request.GET.get("cursor", ""), PAGE)
+    context = {
+        "page": links(page, request.GET),
+        "bad_cursor": bad_cursor,
+        "filter": filters,
+        "chips": chips(filters, request.GET),
+        "automation_since": automation_since(db_now()),
+    }
+    fragment = request.htmx and request.htmx.target == "operations"
+    return render(request, "operations/_table.html" if fragment else "operations/list.html", context)
+
+
+@require_safe
+def operation(request: PortalRequest, pk: str) -> HttpResponse:
+    found = operation_for(request, pk)
+    context = {
+        "operation": found,
+        "engine": found.engine,
+        "moments": found.moments.all(),
+        "answer": json.dumps(found.answer, indent=2) if found.answer else "",
+        "actions": actions(request, found),
+        "is_open": found.state in OPEN,
+        "automation_since": automation_since(db_now()),
+    }
+    fragment = request.htmx and request.htmx.target == "operation"
+    return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
+
+
+@require_POST
+def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
+    found = operation_for(request, pk)
+    try:
+        STEPS[step](found, by=Decider(request.user, Origin.of(request)), now=db_now())
+    except (Moved, ValueError):
+        messages.warning(request, "The operation has moved on meanwhile; nothing was done. This is how it stands now.")
+    url = reverse("operation", args=[found.pk])
+    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
+
+
+def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
+    """Return what a person can decide in this state, with the reason where their role may not."""
+    offers = {
+        State.REQUESTED: [("cancel", "Cancel")],
+        State.STUCK: [("keep-waiting", "Keep waiting 2 hours")],
+        State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
+    }
+    shown = []
+    for step, label in offers.get(State(found.state), []):
+        allowed = may(request.membership.role, f"operation-{step}")
+        shown.append(
+            {
+                "label": label,
+                "url": reverse(f"operation-{step}", args=[found.pk]),
+                "enabled": allowed,
+                "why_not": "" if allowed else f"Your role ({request.membership.get_role_display()}) may not do this.",
+                "confirm": "",
+            }
+        )
+    return shown
