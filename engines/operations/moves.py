@@ -79,8 +79,9 @@ def move(
 ) -> None:
     """Move to `to`, in the database and in memory, with its timeline line and audit entry: all or nothing.
 
-    `by` is the person who decided it, None where an answer or a reading did. `facts` are further columns. Raises ValueError on a move that MOVES does not allow, and Moved if the row is no
-    longer in the state and fence that we read.
+    `by` is the person who decided it, None where an answer or a reading did. `facts` are further columns.
+    Raises ValueError on a move that MOVES does not allow, and Moved if the row is no longer in the state and fence
+    that we read.
     """
     if to not in MOVES[State(operation.state)]:
         raise ValueError(f"{operation.state} → {to} is not a move")
@@ -103,7 +104,7 @@ def amend(operation: Operation, **facts: Any) -> None:
 
 
 def audit(operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "") -> None:
-    """Write the audit entry: in the name of who decided, else of the system; always with the request it goes back to."""
+    """Write the audit entry: in the name of who decided, else of the system, with the request it goes back to."""
     asked = Origin(request_id=operation.request_id)
     record(
         team=operation.team,

@@ -48,4 +48,5 @@ def _overdue(operation: Operation, now: datetime) -> bool:
 def _note(operation: Operation, to: State, note: str) -> str:
     if to != State.STUCK:
         return note
-    return f"Not finished by {operation.deadline_at:%d %b %H:%M} UTC. Nothing is cut: keep waiting, or look at its tasks. {note}"
+    by = f"{operation.deadline_at:%d %b %H:%M} UTC"
+    return f"Not finished by {by}. Nothing is cut: keep waiting, or look at its tasks. {note}"

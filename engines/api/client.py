@@ -1,0 +1,263 @@
+"""The httpx client of the Engines API: one connection's address, one person's key. No ORM, no Django.
+
+It speaks to the hosted API and to our own alike, and is the only place that meets the wire.
+"""
+
+import random
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from functools import cache
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import quote
+
+import httpx
+
+from engines import wire
+from engines.api import decode
+from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent
+
+BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 30.0  # for a whole answer, however steadily it trickles
+RETRIES = 2
+PATIENCE = 2.0  # seconds that an API may ask a retry to wait
+
+# Raised before the first byte of the request leaves; after any other error it may have arrived.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class Key(Protocol):
+    def reveal(self) -> str: ...
+
+
+class Bearer(httpx.Auth):
+    """Holds the key masked, and reveals it into the header and nowhere else."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        yield request
+
+    def is_sendable(self) -> bool:
+        key = self._key.reveal()
+        return key.isascii() and key.isprintable() and " " not in key and key != ""
+
+    def scrub(self, body: bytes) -> bytes:
+        """Return the body without the key: an API that repeats it must not get it stored."""
+        return body.replace(self._key.reveal().encode(), b"****")
+
+
+class EnginesClient:
+    """Calls one Engines API. Reads are retried twice, with jitter; drain only if provably nothing was sent.
+
+    `timeout` is in seconds, for each wait on the network. Every method raises ApiError (see errors.py).
+    `version` is the X-API-Version header; "" leaves it out. `messages` are the API's remarks on the last answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        key: Key,
+        timeout: float = 10.0,
+        transport: httpx.BaseTransport | None = None,
+        request_id: str = "",
+        version: str = "2",
+    ) -> None:
+        self._bearer = Bearer(key)
+        self._request_id = request_id
+        self._timeout = timeout
+        self.messages: tuple[str, ...] = ()
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "engines-portal"}
+        headers |= {"X-API-Version": version} if version else {}
+        headers |= {"X-Request-ID": request_id} if request_id else {}
+        try:
+            self._http = httpx.Client(
+                base_url=base_url,
+                auth=self._bearer,
+                headers=headers,
+                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+                transport=transport,
+                verify=_ssl_context() if base_url.startswith("https:") else False,
+                trust_env=False,
+                follow_redirects=False,
+            )
+        except httpx.InvalidURL:
+            raise NotSent("The address of the Engines API is not a valid address. Nothing was sent.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EnginesClient({self._where()})"
+
+    def close(self) -> None:
+        self._http.close()
+
+    def me(self) -> dict[str, Any]:
+        """Return what the API says of the key's owner, and of the key."""
+        return decode.record(decode.redact(self._read("GET", "/me")), "a description of the key")
+
+    def list(self, cursor: str = "", limit: int = 100, **query: Any) -> wire.EnginePage:
+        """Return one page of engines. `query` holds further members of the contract's CursorListRequest."""
+        asked = query | {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        return decode.page(self._read("POST", "/engines/list", json=asked))
+
+    def all(self, limit: int = 100, **query: Any) -> Iterator[wire.EnginePage]:
+        """Go through all pages. Raises BadAnswer if the API sends us in circles."""
+        cursor, seen = "", {""}
+        while True:
+            page = self.list(cursor, limit, **query)
+            yield page
+            cursor = page["next_cursor"] or ""
+            if not cursor:
+                return
+            if cursor in seen:
+                raise BadAnswer("The Engines API gave the same page cursor twice; its list has no end.", status=200)
+            seen.add(cursor)
+
+    def get(self, uid: str) -> wire.Engine:
+        """Return the engine as the API sees it now."""
+        return decode.engine(self._read("GET", _path(uid), engine=True), uid)
+
+    def drain(self, uid: str) -> wire.Engine | None:
+        """Ask the engine to finish what it runs and to take nothing new. Returns once the API has accepted that.
+
+        Draining itself takes as long as the tasks do: watch the engine's status. None if the API answers nothing.
+        """
+        answer = self._retried(lambda: self._call("POST", f"{_path(uid)}/drain", engine=True), _unsent)
+        return decode.engine(answer, uid) if isinstance(answer, dict) and "id" in answer else None
+
+    def task(self, uid: str) -> dict[str, Any]:
+        """Return the task, its result included once it has one."""
+        return decode.record(self._read("GET", f"/tasks/{_segment(uid)}"), "a task")
+
+    def _read(self, method: str, path: str, *, engine: bool = False, json: Any = None) -> Any:
+        return self._retried(lambda: self._call(method, path, engine=engine, json=json), _readable_again)
+
+    def _retried(self, call: Callable[[], Any], again: Callable[[ApiError], bool]) -> Any:
+        begun = time.monotonic()
+        for attempt in range(RETRIES):
+            try:
+                return call()
+            except ApiError as error:
+                if not again(error) or time.monotonic() - begun > self._timeout:
+                    raise
+                wait = error.retry_after or 0.0
+            time.sleep(wait + random.uniform(0.05, 0.25) * 2**attempt)  # noqa: S311 (spreads load, guards nothing)
+        return call()
+
+    def _call(self, method: str, path: str, *, engine: bool = False, json: Any = None) -> Any:
+        if not self._bearer.is_sendable():
+            raise KeyRejected("The key has characters that no key has. Enter it again on the Keys page.")
+        reply = self._exchange(self._http.build_request(method, path, json=json), engine)
+        try:
+            answer = decode.decode(reply)
+        except ApiError as error:
+            error.request_id = error.request_id or self._request_id
+            raise
+        self.messages = answer.messages
+        return answer.data
+
+    def _exchange(self, request: httpx.Request, engine: bool) -> decode.Reply:
+        try:
+            response = self._http.send(request, stream=True)
+            with response:
+                body = self._bearer.scrub(_body(response))
+            return decode.Reply(response.status_code, response.headers, body, engine)
+        except httpx.TransportError as error:
+            failure = self._unanswered(error)
+        # Raised out here, the error does not carry httpx's own along: that one holds the request, key included.
+        raise failure
+
+    def _unanswered(self, error: httpx.TransportError) -> ApiError:
+        where, why = self._where(), str(error) or type(error).__name__
+        if isinstance(error, NOT_SENT):
+            return NotSent(
+                f"The Engines API at {where} could not be reached ({why}). Nothing was sent.",
+                request_id=self._request_id,
+            )
+        if isinstance(error, httpx.TimeoutException):
+            words = f"The Engines API at {where} did not answer in time."
+        else:
+            words = f"The connection to the Engines API at {where} broke before it answered."
+        code = "timeout" if isinstance(error, httpx.TimeoutException) else ""
+        return NoAnswer(words, code=code, request_id=self._request_id)
+
+    def _where(self) -> str:
+        """Return the address without anybody's name or password in it."""
+        url = self._http.base_url
+        return f"{url.scheme}://{url.netloc.decode()}"
+
+
+@cache
+def _ssl_context() -> SSLContext:
+    """Made once a process: it takes some 25 ms, as long as many a call."""
+    return httpx.create_ssl_context()
+
+
+def _body(response: httpx.Response) -> bytes:
+    """Read the answer, decompressed. Raises BadAnswer as soon as it is too long, NoAnswer when it takes too long."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    inflate = _inflater(response.headers.get("content-encoding", ""))
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += inflate(chunk, BODY_LIMIT + 1 - len(body))
+        if len(body) > BODY_LIMIT:
+            raise BadAnswer("The Engines API's answer is longer than 5 MiB.", status=response.status_code)
+        if time.monotonic() > deadline:
+            raise NoAnswer("The Engines API did not finish its answer in time.", code="timeout")
+    return bytes(body)
+
+
+def _inflater(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Return what turns a piece of the answer into at most so many bytes of text: a small bomb stays small."""
+    if encoding in ("", "identity"):
+        return lambda chunk, room: chunk[:room]
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BadAnswer(f"The Engines API answered in an encoding that was not asked for ({encoding[:20]}).")
+    stream = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it begins with
+
+    def inflate(chunk: bytes, room: int) -> bytes:
+        try:
+            return stream.decompress(chunk, room)
+        except zlib.error:
+            raise BadAnswer("The Engines API's answer is damaged (gzip).") from None
+
+    return inflate
+
+
+def _path(uid: str) -> str:
+    return f"/engines/{_segment(uid)}"
+
+
+def _segment(uid: str) -> str:
+    """Return an id as one path segment. Raises EngineGone for one that would name another path."""
+    if uid in ("", ".", ".."):
+        raise EngineGone("No engine has such an id.", status=404)
+    return quote(uid, safe="")
+
+
+def _unsent(error: ApiError) -> bool:
+    return isinstance(error, NotSent)
+
+
+def _readable_again(error: ApiError) -> bool:
+    match error:
+        case NotSent():
+            return True
+        case NoAnswer():
+            return error.code != "timeout"  # waiting as long again helps nobody
+        case ApiBusy(status=502 | 503 | 504):
+            return (error.retry_after or 0.0) <= PATIENCE
+    return False

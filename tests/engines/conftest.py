@@ -1,0 +1,76 @@
+"""A fleet for the cast of tests/conftest.py: one engine, read a moment ago, and Olga's key to it."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engines import snapshots
+from engines.enums import State, Verb
+from engines.models import Engine, Operation
+from engines.operations.request import Wish, request
+from portal.audit.origin import Origin
+from portal.vault.keys import Secret, store
+from portal.vault.models import Connection
+from tests.engines.scripted_api import ScriptedApi
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def dto(uid="eng_1", name="gpu-1", status="running", busy=(), workers=2, **more):
+    """The contract's Engine, `busy` naming the tasks on its first workers."""
+    items = [
+        {"id": f"w{i}", "index": i, "status": "busy" if i < len(busy) else "idle", "app_id": "render" if i < len(busy) else "",
+         "task_id": busy[i] if i < len(busy) else None, "status_updated_at": "2026-11-23T11:58:20Z"}
+        for i in range(workers)
+    ]  # fmt: skip
+    base = {"id": uid, "name": name, "status": status, "created_at": "2026-11-01T00:00:00Z", "workers": items}
+    return base | {"engine_version": "v1.0.0", "system_info": {"hostname": "rack-1"}} | more
+
+
+def read(connection, *dtos, at=NOW):
+    """Have these readings saved, as a pass begun at `at` would."""
+    snapshots.apply(connection, list(dtos), read_at=at)
+
+
+@pytest.fixture
+def engine(acme_connection):
+    read(acme_connection, dto(busy=["task_1"]))
+    return Engine.objects.get(uid="eng_1")
+
+
+@pytest.fixture
+def olgas_key(olga, acme_connection):
+    return store(
+        user=olga, connection=acme_connection, secret=Secret("inf_olga_key"), label="Olga's", scopes=["engines:write"]
+    )
+
+
+def wish(**changes):
+    base = {"id": uuid.uuid4(), "verb": Verb.DRAIN, "reason": "kernel patch", "deadline": timedelta(hours=2)}
+    return Wish(**{**base, "parameters": {}, **changes})
+
+
+@pytest.fixture
+def operation(engine, olga, olgas_key):
+    origin = Origin(request_id="req-1", address="10.0.0.9", role="operator")
+    return request(wish(), engine=engine, user=olga, key=olgas_key, origin=origin, now=NOW)
+
+
+def put(operation, state, **facts):
+    """Set the row, past the moves: where a test begins, not what it tests."""
+    facts = {"sent_at": NOW, "attempts": 1} | facts
+    Operation.objects.filter(pk=operation.pk).update(state=State(state), **facts)
+    operation.refresh_from_db()
+    return operation
+
+
+@pytest.fixture
+def api(acme_connection):
+    """An Engines API at the connection's address, told by the test how to behave."""
+    served = ScriptedApi()
+    served.engines["eng_1"] = dto(busy=["task_1"])
+    Connection.objects.filter(pk=acme_connection.pk).update(base_url=served.url)
+    acme_connection.refresh_from_db()
+    yield served
+    served.close()

@@ -1,0 +1,99 @@
+"""A stand-in for an Engines API that can be told to misbehave. It speaks the contract over real HTTP.
+
+It keeps its own truth: which engines it has, and every request that reached it.
+"""
+
+import json
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class ScriptedApi:
+    def __init__(self):
+        self.engines = {}
+        self.requests = []
+        self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
+        self.scopes = ["engines:read", "engines:write"]
+        self.page = 100
+        server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        server.daemon_threads = True
+        server.api = self
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def sent(self, method, path):
+        return [request for request in self.requests if request == f"{method} {path}"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self._serve("GET")
+
+    def do_POST(self):
+        self._serve("POST")
+
+    def _serve(self, method):
+        api = self.server.api
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or b"{}") if length else {}
+        asked = f"{method} {self.path.split('?')[0]}"
+        trouble = api.trouble.get(asked)
+        if trouble == "reset":
+            return self._reset()
+        api.requests.append(asked)
+        if isinstance(trouble, tuple):
+            return self._problem(*trouble)
+        answer = self._answer(method, asked.split("/")[1:], body)
+        if trouble == "reset after":
+            return self._reset()
+        return self._problem(404, "not_found") if answer is None else self._json(200, answer)
+
+    def _answer(self, method, path, body):
+        api = self.server.api
+        match path:
+            case ["me"]:
+                return {"key": {"scopes": api.scopes}}
+            case ["engines", "list"]:
+                start = int(body.get("cursor") or 0)
+                items = list(api.engines.values())
+                more = start + api.page < len(items)
+                return {
+                    "items": items[start : start + api.page],
+                    "next_cursor": str(start + api.page) if more else None,
+                    "has_next": more,
+                }
+            case ["engines", uid]:
+                return api.engines.get(uid)
+            case ["engines", uid, "drain"] if uid in api.engines:
+                api.engines[uid] = {**api.engines[uid], "status": "draining"}
+                return api.engines[uid]
+        return None
+
+    def _json(self, status, body, content_type="application/json"):
+        payload = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def _problem(self, status, code):
+        body = {"type": f"https://api.inference.sh/errors/{code}", "title": code, "status": status, "detail": code}
+        self._json(status, body, "application/problem+json")
+
+    def _reset(self):
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True

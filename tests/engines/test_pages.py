@@ -1,0 +1,169 @@
+"""The engine and operation pages: who sees and does what, and what they are told."""
+
+import pytest
+
+from engines.enums import State
+from engines.forms import Ticket
+from engines.models import Engine, Operation
+from portal.vault.models import StoredKey
+from tests.engines.conftest import dto, put, read
+
+pytestmark = pytest.mark.django_db
+DRAIN = "/engines/eng_1/drain/"
+
+
+def form(engine, user, **changes):
+    return {"reason": "kernel patch", "deadline": "2", "ticket": Ticket.issue("drain", engine, user), **changes}
+
+
+def test_an_operator_drains(engine, olga, olgas_key, client_of):
+    answer = client_of(olga).post(DRAIN, form(engine, olga))
+    operation = Operation.objects.get()
+    assert (answer.status_code, answer["Location"]) == (302, f"/operations/{operation.pk}/")
+    assert (operation.requested_by, operation.reason, operation.key) == (olga, "kernel patch", olgas_key)
+
+
+@pytest.mark.parametrize("who", ["victor", "bill", "audra"])
+def test_it_refuses_those_who_may_only_look(request, engine, client_of, who):
+    user = request.getfixturevalue(who)
+    assert client_of(user).post(DRAIN, form(engine, user)).status_code == 403
+    assert Operation.objects.count() == 0
+
+
+def test_it_hides_the_engine_from_outsiders(engine, mallory, client_of):
+    assert client_of(mallory).post(DRAIN, form(engine, mallory)).status_code == 404
+    assert client_of(mallory).get("/engines/eng_1/").status_code == 404
+
+
+def test_it_hides_the_operation_from_outsiders(operation, mallory, client_of):
+    assert client_of(mallory).get(f"/operations/{operation.pk}/").status_code == 404
+
+
+def test_a_double_click_is_one_operation(engine, olga, olgas_key, client_of):
+    sent = form(engine, olga)
+    first, second = (client_of(olga).post(DRAIN, sent) for _ in range(2))
+    assert first["Location"] == second["Location"]
+    assert Operation.objects.count() == 1
+
+
+def test_a_second_tab_is_shown_the_drain_that_is_open(operation, engine, olga, client_of):
+    answer = client_of(olga).post(DRAIN, form(engine, olga))
+    assert answer.status_code == 409
+    assert "under way" in answer.content.decode()
+
+
+def test_a_form_made_for_somebody_else_is_refused(engine, ada, olga, olgas_key, client_of):
+    answer = client_of(olga).post(DRAIN, form(engine, ada))
+    assert answer.status_code == 422
+    assert Operation.objects.count() == 0
+
+
+def test_a_dialog_that_showed_another_status_is_refused_with_the_difference(engine, olga, olgas_key, client_of):
+    sent = form(engine, olga)
+    engine.status = "restarting"
+    sent["ticket"] = Ticket.issue("drain", engine, olga)
+    answer = client_of(olga).post(DRAIN, sent)
+    assert answer.status_code == 422
+    assert "was restarting; now it is running" in answer.content.decode()
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "nul\x00"])
+def test_a_bad_reason_is_said_in_the_dialog(engine, olga, olgas_key, client_of, reason):
+    answer = client_of(olga).post(DRAIN, form(engine, olga, reason=reason))
+    assert answer.status_code == 422
+    assert Operation.objects.count() == 0
+
+
+def test_an_offline_engine_is_not_drained(acme_connection, olga, olgas_key, client_of):
+    read(acme_connection, dto(status="disconnected"))
+    engine = Engine.objects.get()
+    assert client_of(olga).post(DRAIN, form(engine, olga)).status_code == 409
+
+
+def test_a_key_without_the_scope_says_so(engine, olga, olgas_key, client_of):
+    StoredKey.objects.update(scopes=["engines:read"])
+    answer = client_of(olga).get("/engines/eng_1/")
+    assert "lacks the scope engines:write" in answer.content.decode()
+
+
+@pytest.mark.parametrize("who", ["ada", "olga", "bill", "audra", "victor"])
+@pytest.mark.parametrize("path", ["/engines/", "/engines/eng_1/", "/operations/"])
+def test_everybody_in_the_team_sees_the_fleet(request, engine, client_of, who, path):
+    assert client_of(request.getfixturevalue(who)).get(path).status_code == 200
+
+
+def test_names_are_shown_as_text(acme_connection, olga, client_of):
+    read(acme_connection, dto(name="<img src=x onerror=alert(1)>"))
+    page = client_of(olga).get("/engines/").content.decode()
+    assert "&lt;img src=x" in page
+    assert "<img src=x" not in page
+
+
+@pytest.mark.parametrize("query", ["?cursor=nonsense", "?sort=password", "?status=none-such", "?q=%00", "?gpu=%27"])
+def test_a_bad_address_is_answered_with_a_page(engine, olga, client_of, query):
+    assert client_of(olga).get(f"/engines/{query}").status_code == 200
+
+
+def test_the_fleet_page_costs_the_same_for_one_and_for_a_hundred(
+    acme_connection, olga, client_of, django_assert_max_num_queries
+):
+    client = client_of(olga)
+    read(acme_connection, *(dto(uid=f"eng_{n}", name=f"n{n}") for n in range(100)))
+    client.get("/engines/")
+    with django_assert_max_num_queries(10):
+        client.get("/engines/")
+
+
+def test_pages_follow_one_another_without_a_gap(acme_connection, olga, client_of, monkeypatch):
+    read(acme_connection, *(dto(uid=f"eng_{n}", name="same") for n in range(250)))
+    client, query, seen = client_of(olga), "", []
+    while query is not None:
+        page = client.get(f"/engines/{query}").context["page"]
+        seen += [row.uid for row in page["rows"]]
+        query = page["next"]
+    assert len(seen) == len(set(seen)) == 250
+
+
+def test_an_operation_not_yet_sent_can_be_cancelled(operation, olga, client_of):
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    operation.refresh_from_db()
+    assert operation.state == State.CANCELLED
+
+
+def test_a_drain_that_was_sent_cannot_be_cancelled(operation, olga, client_of):
+    put(operation, "working")
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    operation.refresh_from_db()
+    assert operation.state == State.WORKING
+
+
+def test_a_person_keeps_waiting_for_a_stuck_drain(operation, olga, client_of):
+    put(operation, "stuck")
+    client_of(olga).post(f"/operations/{operation.pk}/keep-waiting/")
+    before, state = operation.deadline_at, Operation.objects.get()
+    assert (state.state, state.deadline_at > before) == (State.WORKING, True)
+
+
+def test_an_entered_key_is_checked_and_stored(api, olga, client_of, acme_connection):
+    prefix = f"c{acme_connection.pk}"
+    sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
+    assert client_of(olga).post("/keys/", sent).status_code == 302
+    assert StoredKey.objects.get().scopes == ["engines:read", "engines:write"]
+
+
+def test_a_key_that_the_api_refuses_is_not_stored(api, olga, client_of, acme_connection):
+    api.trouble["GET /me"] = (401, "unauthorized")
+    prefix = f"c{acme_connection.pk}"
+    sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_wrong"}
+    answer = client_of(olga).post("/keys/", sent)
+    assert answer.status_code == 422
+    assert "inf_wrong" not in answer.content.decode()
+    assert StoredKey.objects.count() == 0
+
+
+def test_a_key_cannot_be_checked_while_the_api_is_away(api, olga, client_of, acme_connection):
+    api.close()
+    prefix = f"c{acme_connection.pk}"
+    sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
+    answer = client_of(olga).post("/keys/", sent)
+    assert (answer.status_code, StoredKey.objects.count()) == (422, 0)

@@ -1,0 +1,109 @@
+"""The fleet as last read: converges, forgets nothing silently, and shows how old it is."""
+
+from datetime import timedelta
+
+import pytest
+
+from engines.models import Engine
+from engines.snapshots import columns, fingerprint, refresh, seen_at
+from portal.vault.models import Connection
+from tests.engines.conftest import NOW, dto, put, read
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def fleet(api, acme_connection, olgas_key):
+    for number in range(2, 8):
+        api.engines[f"eng_{number}"] = dto(uid=f"eng_{number}", name=f"cpu-{number}")
+    return acme_connection
+
+
+def again(connection, after=timedelta(minutes=1)):
+    Connection.objects.filter(pk=connection.pk).update(refresh_due_at=None, refreshed_at=NOW - timedelta(days=1))
+    refresh(connection.pk, NOW + after)
+    connection.refresh_from_db()
+
+
+def test_a_pass_reads_every_page(api, fleet):
+    api.page = 3
+    again(fleet)
+    assert Engine.objects.count() == 7
+    assert len(api.sent("POST", "/engines/list")) == 3
+
+
+def test_an_engine_that_one_pass_missed_is_not_given_up(api, fleet):
+    again(fleet)
+    del api.engines["eng_3"]
+    again(fleet)
+    assert Engine.objects.get(uid="eng_3").status == "running"
+    assert Engine.objects.get(uid="eng_3").missing_since
+
+
+def test_an_engine_that_two_passes_and_a_question_missed_is_deleted(api, fleet):
+    again(fleet)
+    del api.engines["eng_3"]
+    again(fleet)
+    again(fleet)
+    assert Engine.objects.get(uid="eng_3").status == "deleted"
+
+
+def test_two_workers_do_not_read_the_same_fleet(api, fleet):
+    Connection.objects.update(refresh_lease_until=NOW + timedelta(seconds=10))
+    refresh(fleet.pk, NOW)
+    assert api.requests == []
+
+
+def test_watching_one_operation_asks_for_one_engine(api, fleet, operation):
+    again(fleet)
+    put(operation, "working")
+    api.requests.clear()
+    Connection.objects.update(refresh_due_at=None)
+    refresh(fleet.pk, Connection.objects.get().refreshed_at + timedelta(seconds=2))
+    assert api.requests == ["GET /engines/eng_1"]
+
+
+def test_an_api_that_is_down_leaves_what_was_read_and_says_since_when(api, fleet):
+    again(fleet)
+    api.close()
+    again(fleet)
+    assert fleet.failing_since
+    assert fleet.last_error
+    assert Engine.objects.count() == 7
+
+
+def test_recovery_clears_the_failure(api, fleet):
+    Connection.objects.update(failing_since=NOW, last_error="gone")
+    again(fleet)
+    assert (fleet.failing_since, fleet.last_error) == (None, "")
+
+
+def test_a_team_without_a_key_is_told_so(api, acme_connection):
+    again(acme_connection)
+    assert "Keys page" in acme_connection.last_error
+
+
+def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):
+    acme_connection.refreshed_at = NOW + timedelta(minutes=5)
+    assert seen_at(engine, acme_connection) == NOW + timedelta(minutes=5)
+
+
+def test_the_age_of_an_engine_that_passes_miss_stays(engine, acme_connection):
+    acme_connection.refreshed_at, engine.missing_since = NOW + timedelta(minutes=5), NOW
+    assert seen_at(engine, acme_connection) == NOW
+
+
+def test_a_reading_older_than_the_row_is_ignored(engine, acme_connection):
+    read(acme_connection, dto(status="stopped"), at=NOW - timedelta(seconds=1))
+    assert Engine.objects.get().status == "running"
+
+
+def test_meter_readings_alone_change_nothing():
+    assert fingerprint(dto(updated_at="1", system_info={"ram": {"used": 1}})) == fingerprint(
+        dto(updated_at="2", system_info={"ram": {"used": 2}})
+    )
+
+
+@pytest.mark.parametrize("strange", [{"workers": None}, {"workers": [None]}, {"system_info": None}, {"name": None}])
+def test_missing_and_null_members_are_survived(strange):
+    assert columns(dto(**strange), NOW)["workers_total"] in (0, 2)
