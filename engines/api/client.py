@@ -7,6 +7,7 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import cache
 from ssl import SSLContext
 from types import TracebackType
@@ -18,6 +19,7 @@ import httpx
 from engines import wire
 from engines.api import decode
 from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent
+from engines.api.redact import redact
 
 BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
 CONNECT_SECONDS = 3.0
@@ -106,7 +108,7 @@ class EnginesClient:
 
     def me(self) -> dict[str, Any]:
         """Return what the API says of the key's owner, and of the key."""
-        return decode.record(decode.redact(self._read("GET", "/me")), "a description of the key")
+        return decode.record(redact(self._read("GET", "/me")), "a description of the key")
 
     def list(self, cursor: str = "", limit: int = 100, **query: Any) -> wire.EnginePage:
         """Return one page of engines. `query` holds further members of the contract's CursorListRequest."""
@@ -172,7 +174,7 @@ class EnginesClient:
     def _exchange(self, request: httpx.Request, engine: bool) -> decode.Reply:
         try:
             response = self._http.send(request, stream=True)
-            with response:
+            with closing(response):
                 body = self._bearer.scrub(_body(response))
             return decode.Reply(response.status_code, response.headers, body, engine)
         except httpx.TransportError as error:

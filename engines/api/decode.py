@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from engines import wire
 from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, Refused
-from engines.api.redact import mask, raw_for_people, redact
+from engines.api.redact import mask, raw_for_people, redact, storable
 
 LONGEST_WAIT = 300.0  # seconds; an API that asks for more is asked again all the same
 DETAIL_LIMIT = 300  # characters of the API's own words inside ours
@@ -44,10 +44,31 @@ def decode(reply: Reply) -> Answer:
     if reply.status == 204 or not reply.body.strip():
         return Answer(None)
     try:
-        document = json.loads(reply.body)
-    except ValueError:
+        document = _load(reply.body)
+    except (ValueError, RecursionError):
         _bad(reply, "answered with something that is not JSON. Check that its address is right")
     return _success(reply, document)
+
+
+def _load(body: bytes) -> Any:
+    """Return the JSON document, fit to be stored. Raises ValueError, on the numbers that JSON does not have too."""
+    document = json.loads(body, parse_constant=_no_number)
+    # Only escapes can bring in what a database refuses, so most bodies need not be walked.
+    if b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body:
+        document = _storable(document)
+    return document
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {storable(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return storable(value) if isinstance(value, str) else value
 
 
 def _success(reply: Reply, document: Any) -> Answer:
@@ -71,9 +92,9 @@ def failure(reply: Reply) -> ApiError:
     """Return the error that the answer stands for. v1 says `success: false` on a 2xx too: its own status counts."""
     text = reply.body.decode(errors="replace")
     try:
-        document = json.loads(text)
-    except ValueError:
-        document = text.strip()
+        document = _load(reply.body)
+    except (ValueError, RecursionError):
+        document = None
     facts: dict[str, Any] = {
         "status": reply.status,
         "code": _code(document),

@@ -1,5 +1,6 @@
 """Blanks what must not be stored: keys and environments inside the API's objects, keys inside its texts."""
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -27,11 +28,14 @@ def mask(text: str) -> str:
 
 def raw_for_people(text: str) -> str:
     """Return an answer's text, redacted and cut."""
-    try:
+    with contextlib.suppress(ValueError, RecursionError):  # not JSON: the mask alone has to do
         text = json.dumps(redact(json.loads(text)), ensure_ascii=False)
-    except ValueError:
-        pass  # not JSON: the mask alone has to do
-    return mask(text)[:RAW_LIMIT]
+    return mask(storable(text))[:RAW_LIMIT]
+
+
+def storable(text: str) -> str:
+    """Return the text without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _member(name: str, item: Any) -> Any:
