@@ -1,0 +1,92 @@
+// Live events: one stream per browser, shared by its tabs. Each topic becomes an event on <body>:
+// "engine:eng_1" → "live-engine-eng_1". While there is no stream, "live-poll" comes every 10 s instead,
+// and once whenever a stream begins: something may have changed before it did.
+"use strict";
+
+(() => {
+  const url = document.body.dataset.live;
+  if (!url) return;
+
+  const POLL_MS = 10000;
+  const AGAIN_MS = 3000;
+  const CONNECT_MS = 2000;
+  const SILENCE_MS = 40000; // the server speaks every 15 s
+  const HIDDEN_MS = 30000;
+  const WORDS = { live: "live", polling: "polling" };
+
+  let state = ""; // of this page, until the first word: neither
+  let heardAt = Date.now();
+  let source = null; // only in the tab that holds the stream
+  let share = () => {};
+
+  const dispatch = (topic) => {
+    document.body.dispatchEvent(new CustomEvent("live-" + topic.replaceAll(":", "-")));
+  };
+
+  const enter = (next) => {
+    if (next === state) return;
+    state = document.body.dataset.liveState = next;
+    for (const place of document.querySelectorAll("[data-live-state]:not(body)")) {
+      place.textContent = WORDS[next];
+    }
+    if (next === "live") dispatch("poll");
+  };
+
+  // What any tab does with a message, whether it came from its stream or from the tab that holds one.
+  const receive = (message) => {
+    heardAt = Date.now();
+    if (message.state) enter(message.state);
+    for (const topic of message.topics || []) dispatch(topic);
+  };
+
+  const tell = (message) => {
+    receive(message);
+    share(message);
+  };
+
+  const open = () => {
+    heardAt = Date.now();
+    const opened = source = new EventSource(url);
+    opened.addEventListener("up", () => tell({ state: "live" }));
+    opened.addEventListener("down", () => tell({ state: "polling" }));
+    opened.onmessage = (event) => tell(JSON.parse(event.data));
+    opened.onerror = () => {
+      tell({ state: "polling" });
+      // A browser tries again by itself, but not after an answer that is no stream: signed out, or a server error.
+      if (opened.readyState === EventSource.CLOSED) {
+        setTimeout(() => { if (source === opened) open(); }, AGAIN_MS);
+      }
+    };
+  };
+
+  const openForAllTabs = () => {
+    const channel = new BroadcastChannel("live " + url);
+    share = (message) => channel.postMessage(message);
+    channel.onmessage = ({ data }) => {
+      if (!data.ask) receive(data);
+      else if (source && state) share({ state });
+    };
+    share({ ask: true });
+    // Held as long as this tab lives. The next tab in the queue then opens its own stream.
+    navigator.locks.request("live " + url, () => new Promise(open));
+  };
+
+  if (navigator.locks && window.BroadcastChannel) openForAllTabs();
+  else open();
+
+  setTimeout(() => { if (!state) enter("polling"); }, CONNECT_MS);
+
+  setInterval(() => {
+    if (Date.now() - heardAt > SILENCE_MS) {
+      enter("polling");
+      if (source) { source.close(); open(); }
+    }
+    if (state !== "live") dispatch("poll");
+  }, POLL_MS);
+
+  let hiddenAt = 0;
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hiddenAt = Date.now();
+    else if (hiddenAt && Date.now() - hiddenAt > HIDDEN_MS) dispatch("poll");
+  });
+})();
