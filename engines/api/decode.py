@@ -183,12 +183,13 @@ def _words(document: dict[str, Any]) -> str:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that the API asks us to wait, at most LONGEST_WAIT; None if it does not say."""
-    now = _moment(headers.get("date", "")) or time.time()
+    date = _moment(headers.get("date", ""))  # their clock, as the other two are theirs
+    now = time.time() if date is None else date
     given = headers.get("retry-after", "").strip()
     reset = headers.get("x-ratelimit-reset", "").strip()
     if given.isdecimal():
         wait = float(given)
-    elif moment := _moment(given):
+    elif (moment := _moment(given)) is not None:
         wait = moment - now
     elif reset.isdecimal():
         wait = float(reset) - now
