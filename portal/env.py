@@ -34,7 +34,9 @@ def secret(name: str) -> str:
     if file.exists():
         return file.read_text().strip()
     if not EMBEDDED:
-        raise ImproperlyConfigured(f"{name} is not set. Set it, or start with `make run`, which makes one in {DATA_DIR}.")
+        raise ImproperlyConfigured(
+            f"{name} is not set. Set it, or start with `make run`, which makes one in {DATA_DIR}."
+        )
     return _keep(file, _fresh(name))
 
 
@@ -73,11 +75,13 @@ def _fresh(name: str) -> str:
 
 def _keep(file: Path, value: str) -> str:
     """Save the value with mode 0600 and return it; of two starts at once, both return the first one's."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return file.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATA_DIR {DATA_DIR} cannot be written: {error.strerror}.") from error
     with os.fdopen(handle, "w") as out:
         out.write(value + "\n")
     return value

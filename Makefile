@@ -1,0 +1,72 @@
+# `make run` and `make test` are all that a fresh machine needs: Python 3.11 or newer, make, and a package index.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UNIT := -m "not browser and not processes" -n 2
+
+# What a deployment would set, for the checks that look at one.
+DEPLOYED := env -u EMBEDDED -u DEBUG -u DATABASE_URL -u CONTROLPLANE_DATABASE_URL DATA_DIR=$(VENV)/check \
+	ALLOWED_HOSTS=portal.example SECRET_KEY=for-the-checks-only-0123456789-abcdefghijklmnopqrstuvwxyz \
+	VAULT_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=
+
+# Set in some containers; every process would then compile all of Django again at its start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.NOTPARALLEL:
+.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-browser check clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 32
+
+run: $(VENV)/run.stamp ## start everything on this machine; Ctrl-C stops it
+	@$(BIN)/python manage.py up
+
+test: test-sqlite test-postgres test-processes test-processes-postgres test-browser ## run all tests
+
+test-sqlite: $(VENV)/test.stamp ## the tests in one process, on SQLite
+	$(BIN)/python -m pytest $(UNIT)
+
+test-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(UNIT)
+
+test-processes: $(VENV)/test.stamp ## the tests with real servers, workers and engines, on SQLite
+	$(BIN)/python -m pytest -m processes
+
+test-processes-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -m processes
+
+test-browser: $(VENV)/test.stamp ## the tests in Chromium
+	@$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m pytest -m browser
+
+check: $(VENV)/test.stamp ## format, lint, types, migrations, deployment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy portal engines
+	@mkdir -p $(VENV)/check
+	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+clean: ## remove what was installed and cached; the data in var stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and there is none on the PATH."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Making $(VENV)…"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(BIN)/python
+	@echo "Installing requirements.txt…"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: tests/requirements.txt $(VENV)/run.stamp
+	@echo "Installing tests/requirements.txt…"
+	@$(PIP) -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,300 @@
+"""`manage.py up`: the portal, its workers, the Engines API and a demo fleet, on this machine, from nothing.
+
+One process looks after all others: what dies is started again, and nothing is left behind when it stops.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+from django.conf import settings
+
+from portal import services
+from portal.env import DATA_DIR, broker_socket, env
+from portal.processes import Child, Failed, Spec, Stopped, rest, rotate, signals_held, spawn, stop
+from portal.services import Place
+
+READY_SECONDS = 60.0  # how long a process may take to answer; a cold machine compiles everything first
+PREPARING = {
+    "migrate-portal": ("Migrating the portal's database", ("migrate", "--noinput", "--database", "default")),
+    "migrate-api": ("Migrating the control plane's database", ("migrate", "--noinput", "--database", "controlplane")),
+    "static-files": ("Collecting the static files", ("collectstatic", "--noinput", "--verbosity", "0")),
+}
+FLEET = {"studio-a": 3, "studio-b": 2, "night-shift": 2}  # CPU workers
+ADMIN, READER = "engines:read,engines:write,tasks:read,tasks:write", "engines:read"
+PEOPLE = {"admin@demo.example": ADMIN, "billing@demo.example": READER, "auditor@demo.example": READER}
+PROGRAMS = {"engines": ("Demo engines", "engines:read,engines:write"), "feeder": ("Demo tasks", ADMIN)}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo team's start needs to know again next time. Kept with mode 0600."""
+
+    password: str
+    base_url: str
+    engines: str = ""  # the API key of the demo engines
+    feeder: str = ""  # and of the process that gives them tasks
+
+    @classmethod
+    def read(cls, file: Path) -> "Demo | None":
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def keep(self, file: Path) -> None:
+        services.private(file, json.dumps(asdict(self)))
+
+
+def here() -> Place:
+    """The place that the environment names."""
+    embedded = not env.str("REDIS_URL", "")
+    return Place(DATA_DIR, settings.PORTAL_PORT, settings.API_PORT, broker_socket() if embedded else None)
+
+
+def up(place: Place) -> None:
+    """Start everything and look after it until asked to stop. Raises Failed, with nothing left running."""
+    os.umask(0o077)
+    with signals_held(), only_one(place):
+        site = Site(place)
+        try:
+            site.start()
+            site.watch()
+        except Stopped:
+            say("Stopping…")
+        finally:
+            site.stop()
+        say("Stopped.")
+
+
+class Site:
+    """The processes of one start, in the order in which they were started."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.children: list[Child] = []
+
+    def start(self) -> None:
+        preflight(self.place)
+        if self.place.broker is not None:
+            self._ready(self._start(services.broker(self.place)))
+        say("Preparing the databases…")
+        prepare(self.place)
+        say("Starting…")
+        control_plane, portal = (
+            self._start(services.control_plane(self.place)),
+            self._start(services.portal(self.place)),
+        )
+        self._start(services.worker(self.place))
+        self._start(services.beat(self.place))
+        self._ready(control_plane)
+        demo = demo_team(self.place)
+        self._ready(portal)
+        for name, cpus in FLEET.items():
+            self._start(services.engine(self.place, name, cpus, demo.engines))
+        self._start(services.feeder(self.place, demo.feeder))
+        say(banner(self.place, demo))
+
+    def watch(self) -> None:
+        """Start again what dies. Returns never; `rest` raises Stopped."""
+        while True:
+            for child in list(self.children):
+                self._look_after(child)
+            rest(0.5)
+
+    def stop(self) -> None:
+        """Stop all, in order: who gives work, who does it, who is asked, who carries the messages."""
+        # One after the other would take longer than the 10 s that a stop may take.
+        last = {"feeder": (1.0, 0), "controlplane": (8.0, 2), "broker": (9.0, 3)}
+        groups: dict[tuple[float, int], list[Child]] = {}
+        for child in reversed(self.children):
+            groups.setdefault(last.get(child.spec.name, (6.5, 1)), []).append(child)
+        stop([(seconds, groups[seconds, turn]) for seconds, turn in sorted(groups, key=lambda key: key[1])])
+
+    def _start(self, spec: Spec) -> Child:
+        child = Child(spec, self.place.logs)
+        rotate(child.log)
+        child.start()
+        self.children.append(child)
+        return child
+
+    def _ready(self, child: Child) -> None:
+        wait_until_ready(child, rest)
+
+    def _look_after(self, child: Child) -> None:
+        if child.running:
+            return
+        if child.code == 0 and child.spec.may_end:
+            self.children.remove(child)
+            say(f"  {child.spec.name} is drained and has ended. {again(child)}")
+        elif not child.start_at:
+            pause = child.pause_before_restart()
+            say(f"! {child.spec.name} {child.how_it_ended()}; it starts again in {pause:.0f} s. Log: {child.log}")
+        elif time.monotonic() >= child.start_at:
+            try:
+                child.start()
+            except Failed as failure:
+                say(f"! {failure}; next try in {child.pause_before_restart():.0f} s.")
+            else:
+                say(f"  {child.spec.name} was started again.")
+
+
+@contextlib.contextmanager
+def only_one(place: Place) -> Iterator[None]:
+    """Hold the data folder for this process. Raises Failed if another `up` has it or it cannot be written."""
+    try:
+        place.logs.mkdir(parents=True, exist_ok=True)
+        lock = (place.data / "up.lock").open("a+")
+    except OSError as error:
+        raise Failed(f"DATA_DIR {place.data} cannot be written: {error.strerror}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(_held(place, lock)) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _held(place: Place, lock: IO[str]) -> str:
+    lock.seek(0)
+    return f"{place.data} is in use by another start (process {lock.read().strip()}). Stop it, or set DATA_DIR."
+
+
+def preflight(place: Place) -> None:
+    """Raise Failed for what would go wrong in a minute."""
+    for name, port in (("PORTAL_PORT", place.portal_port), ("API_PORT", place.api_port)):
+        if services.taken(port):
+            raise Failed(f"Port {port} on 127.0.0.1 is taken. Set {name} to another, or stop what listens there.")
+    if place.broker is not None:
+        services.broker_binary()
+
+
+def prepare(place: Place, pause: Callable[[float], None] = rest) -> None:
+    """Migrate both databases and collect the static files. Raises Failed with the cause."""
+    jobs = [Child(services.manage(place, name, *words), place.logs) for name, (_, words) in PREPARING.items()]
+    try:
+        for job in jobs:
+            rotate(job.log)
+            job.start()
+        while any(job.running for job in jobs):
+            pause(0.1)
+    finally:
+        for job in jobs:
+            job.kill()
+    for job in jobs:
+        if job.code:
+            raise Failed(f"{PREPARING[job.spec.name][0]} failed: {job.last_words()} (all of it: {job.log})")
+
+
+def wait_until_ready(child: Child, pause: Callable[[float], None] = rest) -> None:
+    """Return when the child answers. Raises Failed if it ends before, or stays silent."""
+    deadline = time.monotonic() + READY_SECONDS
+    while child.spec.answers is not None and not child.spec.answers():
+        if not child.running:
+            raise Failed(f"The {child.spec.name} {child.how_it_ended()}: {child.last_words()} (all of it: {child.log})")
+        if time.monotonic() > deadline:
+            raise Failed(f"The {child.spec.name} did not answer within {READY_SECONDS:.0f} s. Its log: {child.log}")
+        pause(0.05)
+
+
+def demo_team(place: Place) -> Demo:
+    """Make the demo team, its people and their keys, or return what an earlier start has made."""
+    file = place.data / "secrets" / "demo.json"
+    known = Demo.read(file)
+    password = env.str("DEMO_PASSWORD", "") or (known.password if known else secrets.token_urlsafe(12))
+    if known and known == Demo(password, place.api_url, known.engines, known.feeder) and accepts(known):
+        return known
+    wanted = {email: (f"Portal, {email}", scopes) for email, scopes in PEOPLE.items()}
+    keys = make_keys(place, {**wanted, **PROGRAMS})
+    demo = Demo(password, place.api_url, *(keys.pop(name) for name in PROGRAMS))
+    make = services.manage(place, "make_demo", "make_demo")
+    ask([make], given=json.dumps({"password": password, "base_url": place.api_url, "keys": keys}))
+    # Last: a start that ends before this line makes the team again.
+    demo.keep(file)
+    return demo
+
+
+def accepts(demo: Demo) -> bool:
+    """Whether the control plane still knows the kept key: its database may be a new one."""
+    headers = {"Authorization": f"Bearer {demo.engines}"}
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{demo.base_url}/me", headers=headers, timeout=5, trust_env=False).status_code == 200
+    return False
+
+
+def make_keys(
+    place: Place, wanted: dict[str, tuple[str, str]], pause: Callable[[float], None] = rest
+) -> dict[str, str]:
+    """Make control-plane keys for the demo team: {who: (name, scopes)} to {who: key}."""
+    words = [
+        ("create_api_key", "--team", "demo", "--name", name, "--scopes", scopes) for name, scopes in wanted.values()
+    ]
+    said = ask([services.manage(place, "create_api_key", *each) for each in words], pause=pause)
+    return dict(zip(wanted, said, strict=True))
+
+
+def ask(specs: Sequence[Spec], *, given: str = "", pause: Callable[[float], None] = rest) -> list[str]:
+    """Run short commands side by side and return what each printed. Raises Failed with a command's last words."""
+    running = [spawn(spec, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for spec in specs]
+    try:
+        # What goes in and out is small: no pipe fills up while nobody reads it.
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write(given.encode())
+            process.stdin.close()
+        while any(process.poll() is None for process in running):
+            pause(0.05)
+        return [_said(spec, process) for spec, process in zip(specs, running, strict=True)]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _said(spec: Spec, process: "subprocess.Popen[bytes]") -> str:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout as out, process.stderr as err:
+        said, wrong = out.read().decode().strip(), err.read().decode().strip()
+    if process.returncode:
+        raise Failed(f"{spec.name} failed: {(wrong or said or 'no reason given').splitlines()[-1]}")
+    return said
+
+
+def again(child: Child) -> str:
+    """How to start a drained engine again, in words that can be pasted."""
+    return f"It comes back with the next start, or now with: {shlex.join(str(word) for word in child.spec.argv)}"
+
+
+def banner(place: Place, demo: Demo) -> str:
+    fleet = ", ".join(f"{name} ({cpus} workers)" for name, cpus in FLEET.items())
+    return f"""
+  Portal       {place.portal_url}
+  Engines API  {place.api_url}
+  Demo fleet   {fleet}
+
+  Sign in as   {"  ".join(PEOPLE)}
+  Password     {demo.password}
+
+  Logs are in {place.logs}. Ctrl-C stops everything; the data stays.
+"""
+
+
+def say(line: str) -> None:
+    """Tell the person. A terminal that is gone must not keep us from stopping."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stdout, flush=True)  # noqa: T201
