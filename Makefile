@@ -45,8 +45,8 @@ test-browser: $(VENV)/test.stamp ## the tests in Chromium
 check: $(VENV)/test.stamp ## format, lint, types, migrations, deployment
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy portal engines
 	@mkdir -p $(VENV)/check
+	$(DEPLOYED) $(BIN)/mypy portal engines
 	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
 

@@ -71,7 +71,7 @@ def broker(place: Place) -> Spec:
     folder = place.data / "broker"
     for needed in (folder, place.broker.parent):
         needed.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = {
+    flags: dict[str, str | Path] = {
         "--port": "0",
         "--unixsocket": place.broker,
         "--unixsocketperm": "700",
@@ -81,7 +81,7 @@ def broker(place: Place) -> Spec:
         "--save": "",
         "--maxmemory-policy": "noeviction",
     }
-    words = [word for pair in flags.items() for word in pair]
+    words: list[str | Path] = [word for pair in flags.items() for word in pair]
     path = place.broker
     return place.spec("broker", broker_binary(), *words, answers=lambda: _pong(path))
 

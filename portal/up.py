@@ -88,22 +88,22 @@ class Site:
     def start(self) -> None:
         preflight(self.place)
         if self.place.broker is not None:
-            self._ready(self._start(services.broker(self.place)))
+            self._ready(self.launch(services.broker(self.place)))
         say("Preparing the databases…")
         prepare(self.place)
         say("Starting…")
         control_plane, portal = (
-            self._start(services.control_plane(self.place)),
-            self._start(services.portal(self.place)),
+            self.launch(services.control_plane(self.place)),
+            self.launch(services.portal(self.place)),
         )
-        self._start(services.worker(self.place))
-        self._start(services.beat(self.place))
+        self.launch(services.worker(self.place))
+        self.launch(services.beat(self.place))
         self._ready(control_plane)
         demo = demo_team(self.place)
         self._ready(portal)
         for name, cpus in FLEET.items():
-            self._start(services.engine(self.place, name, cpus, demo.engines))
-        self._start(services.feeder(self.place, demo.feeder))
+            self.launch(services.engine(self.place, name, cpus, demo.engines))
+        self.launch(services.feeder(self.place, demo.feeder))
         say(banner(self.place, demo))
 
     def watch(self) -> None:
@@ -122,7 +122,8 @@ class Site:
             groups.setdefault(last.get(child.spec.name, (6.5, 1)), []).append(child)
         stop([(seconds, groups[seconds, turn]) for seconds, turn in sorted(groups, key=lambda key: key[1])])
 
-    def _start(self, spec: Spec) -> Child:
+    def launch(self, spec: Spec) -> Child:
+        """Start one more process, with the last run's log put aside."""
         child = Child(spec, self.place.logs)
         rotate(child.log)
         child.start()

@@ -1,0 +1,175 @@
+"""The product as real processes, for tests: on free ports, with a folder and databases of its own."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+
+from portal import services, up
+from portal.processes import Child
+from portal.services import Place
+
+PASSWORD = "a password for tests"
+ALL = "engines:read,engines:write,tasks:read,tasks:write"
+FINISHED = 10  # the contract's first task status that is final
+
+
+def wait_for(condition, seconds, what):
+    """Return the condition's first truthy value. Fails with `what` after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"after {seconds} s still no {what}"
+        time.sleep(0.05)
+    return value
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def folder():
+    """A short temporary folder: a unix socket must fit in."""
+    path = Path(tempfile.mkdtemp(prefix="stack-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def databases():
+    """The environment of two fresh databases: PostgreSQL where the run has one, else SQLite in the data folder."""
+    given = {name: os.environ.get(name) for name in ("DATABASE_URL", "CONTROLPLANE_DATABASE_URL")}
+    if not given["DATABASE_URL"]:
+        yield {}
+        return
+    names = {variable: f"stack_{secrets.token_hex(4)}" for variable in given}
+    with psycopg.connect(given["DATABASE_URL"], autocommit=True) as server:
+        for name in names.values():
+            server.execute(f"CREATE DATABASE {name}")
+        try:
+            yield {variable: urlsplit(url)._replace(path=names[variable]).geturl() for variable, url in given.items()}
+        finally:
+            for name in names.values():
+                server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def place():
+    """A place of its own, on free ports, with nothing in it."""
+    with folder() as path, databases() as environment:
+        yield Place(path, free_port(), free_port(), path / "broker.sock", environment)
+
+
+class Stack:
+    """Broker, control plane, portal, worker and beat, and the engines a test asks for."""
+
+    START = {
+        "broker": services.broker,
+        "controlplane": services.control_plane,
+        "portal": services.portal,
+        "worker": services.worker,
+        "beat": services.beat,
+    }
+
+    def __init__(self, place):
+        self.place = place
+        self.site = up.Site(place)
+        self.keys = {}
+
+    def __enter__(self):
+        try:
+            self._begin()
+        except BaseException:
+            self.site.stop()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        self.site.stop()
+
+    def _begin(self):
+        up.prepare(self.place, time.sleep)
+        for name in self.START:
+            self.start(name)
+        self.make_demo()
+
+    def make_demo(self):
+        wanted = {email: (email, scopes) for email, scopes in up.PEOPLE.items()}
+        wanted["all"] = ("tests", ALL)
+        self.keys = up.make_keys(self.place, wanted, time.sleep)
+        people = {email: self.keys[email] for email in up.PEOPLE}
+        given = json.dumps({"password": PASSWORD, "base_url": self.place.api_url, "keys": people})
+        up.ask([services.manage(self.place, "make_demo", "make_demo")], given=given, pause=time.sleep)
+
+    def child(self, name) -> Child:
+        return next(child for child in self.site.children if child.spec.name == name)
+
+    def start(self, name):
+        """Start it, again if need be, and wait until it answers."""
+        known = [child for child in self.site.children if child.spec.name == name]
+        child = known[0] if known else self.site.launch(self.START[name](self.place))
+        if not child.running:
+            child.start()
+        up.wait_until_ready(child, time.sleep)
+        return child
+
+    def engine(self, name, cpus=2, **more):
+        """Start an engine and return its id once the control plane calls it running."""
+        spec = services.engine(self.place, name, cpus, self.keys["all"], **more)
+        self.site.launch(replace(spec, orphaned=signal.SIGKILL))
+        return wait_for(lambda: self.running_engine(name), 20, f"engine {name} running")
+
+    def running_engine(self, name):
+        found = [one for one in self.engines() if one["name"] == name and one["status"] == "running"]
+        return found[0]["id"] if found else None
+
+    def engines(self):
+        with self.api() as api:
+            return api.post("/engines/list", json={"limit": 100}).raise_for_status().json()["items"]
+
+    def kill(self, name):
+        self.child(name).kill()
+
+    def api(self, key="all"):
+        """A client of the control plane with one of the stack's keys."""
+        headers = {"Authorization": f"Bearer {self.keys.get(key, key)}", "X-API-Version": "2"}
+        return httpx.Client(base_url=self.place.api_url, headers=headers, timeout=15, trust_env=False)
+
+    def run(self, app="sleep", **given):
+        """Give a task and return its id."""
+        with self.api() as api:
+            return api.post("/run", json={"app": app, "input": given}).raise_for_status().json()["id"]
+
+    def task(self, task_id):
+        with self.api() as api:
+            return api.get(f"/tasks/{task_id}").raise_for_status().json()
+
+    def sign_in(self, email):
+        """A client of the portal, signed in, that follows redirects as a browser does."""
+        browser = httpx.Client(base_url=self.place.portal_url, timeout=15, trust_env=False, follow_redirects=True)
+        browser.get("/accounts/login/").raise_for_status()
+        answer = browser.post("/accounts/login/", data={"login": email, "password": PASSWORD, **csrf(browser)})
+        assert answer.url.path == "/engines/", answer.text
+        return browser
+
+    def log(self, name):
+        return self.child(name).log.read_text(errors="replace")
+
+
+def csrf(browser):
+    return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
