@@ -1,0 +1,3 @@
+"""The version this engine reports."""
+
+VERSION = "v0.1.0"

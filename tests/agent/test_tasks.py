@@ -1,0 +1,129 @@
+"""What an engine does with a task."""
+
+import hashlib
+import random
+
+import pytest
+
+from tests.agent.process import alive
+from tests.agent.scripted import PATIENCE
+
+
+def test_it_runs_a_task_and_returns_its_output(line):
+    line.assign("t1", "checksum", megabytes=2, seed="abc")
+    result = line.wait("task_result")
+    source = random.Random("abc")
+    expected = hashlib.sha256(source.randbytes(1_000_000) + source.randbytes(1_000_000)).hexdigest()
+    assert (result["status"], result["output"]["sha256"]) == ("completed", expected)
+
+
+def test_what_a_task_says_comes_in_order(line):
+    line.assign("t1", "sleep", seconds=0.4)
+    line.wait("task_result")
+    kinds = [frame["type"] for frame in line.frames if frame["type"].startswith("task_")]
+    assert kinds[:2] == ["task_accepted", "task_update"]
+    assert kinds[-1] == "task_result"
+
+
+def test_progress_and_output_are_streamed(line):
+    line.assign("t1", "sleep", seconds=0.4)
+    line.wait("task_update", progress=1.0)
+    assert "sleeping for 0.4 s\n" in "".join(update.get("log", "") for update in line.data("task_update"))
+
+
+def test_updates_are_few(line):
+    line.assign("t1", "checksum", megabytes=150)
+    line.wait("task_result")
+    assert 1 <= len(line.data("task_update")) <= 8
+
+
+@pytest.mark.parametrize(
+    ("app", "worker", "reason"),
+    [("sleep", "w9", "worker_unknown"), ("mining", "w1", "unknown_app"), ("sleep", "w0", "worker_busy")],
+)
+def test_it_refuses_what_it_cannot_run(line, app, worker, reason):
+    line.assign("t1", seconds=30)
+    line.wait("task_accepted")
+    line.assign("t2", app, worker, seconds=0)
+    assert line.wait("task_rejected") == {"task_id": "t2", "reason": reason}
+
+
+def test_two_workers_run_two_tasks_at_once(line):
+    line.assign("t1", worker="w0", seconds=30)
+    line.assign("t2", worker="w1", seconds=30)
+    line.wait("task_accepted", task_id="t2")
+    running = line._plane.until(lambda: line.data("heartbeat")[-1]["running"][1:], "two running tasks")
+    assert running == [{"task_id": "t2", "worker_id": "w1"}]
+
+
+def test_bad_input_fails_the_task_and_names_the_field(line):
+    line.assign("t1", "sleep", seconds="long")
+    result = line.wait("task_result")
+    assert (result["status"], result["error"]) == ("failed", "sleep: seconds must be a number")
+
+
+def test_a_running_task_assigned_again_is_confirmed_not_started_again(engine, line):
+    line.assign("t1", seconds=30)
+    line.wait("task_accepted")
+    line.assign("t1", seconds=30)
+    line._plane.until(lambda: len(line.data("task_accepted")) == 2, "a second confirmation")
+    assert len(engine.children()) == 1
+
+
+def test_a_finished_task_assigned_again_is_answered_with_its_result(engine, plane, line):
+    plane.acknowledges = False
+    line.assign("t1", seconds=0)
+    first = line.wait("task_result")
+    line.assign("t1", seconds=0)
+    plane.until(lambda: len(line.data("task_result")) == 2, "the result again")
+    assert line.data("task_result") == [first, first]
+    assert engine.output.count("started on worker") == 1
+
+
+def test_cancelling_ends_the_process(engine, line):
+    line.assign("t1", seconds=30)
+    line.wait("task_update")
+    (pid,) = engine.children()
+    line.send("cancel", task_id="t1")
+    assert line.wait("task_result")["status"] == "cancelled"
+    assert not alive(pid)
+
+
+def test_the_key_is_not_in_the_environment_of_a_task(engine, line):
+    line.assign("t1", seconds=30)
+    line.wait("task_update")
+    (pid,) = engine.children()
+    with open(f"/proc/{pid}/environ", encoding="utf-8") as environment:
+        assert "INFERENCE_API_KEY" not in environment.read()
+
+
+def test_frames_it_does_not_understand_are_left_alone(engine, line):
+    line.send("polka", tempo="fast")
+    line.send("task", task_id=7)
+    line.assign("t1", seconds=0)
+    line.wait("task_result", task_id="t1")
+    assert "type 'polka' is not understood" in engine.output
+    assert "task_id is not a text" in engine.output
+
+
+def test_a_task_of_a_killed_engine_does_not_outlive_it(engine, line):
+    line.assign("t1", seconds=30)
+    line.wait("task_update")
+    (pid,) = engine.children()
+    engine.end()
+    assert ended(pid)
+
+
+def ended(pid: int) -> bool:
+    """Whether the kernel reports the end of a process that is not our child."""
+    import os
+    import select
+
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], PATIENCE)[0])
+    finally:
+        os.close(handle)
