@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 from django.http import StreamingHttpResponse
 from django.views.decorators.http import require_GET
@@ -20,18 +20,27 @@ async def stream(request: PortalRequest) -> StreamingHttpResponse:
 
     Ends within seconds when the session or the membership does. Holds no database connection.
     """
-    viewer = Viewer.of(request)
-    # The middleware's connection belongs to this request's thread, and would be kept as long as the stream lasts.
-    await sync_to_async(connections.close_all)()
     return StreamingHttpResponse(
-        _frames(viewer),
+        _frames(Viewer.of(request)),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _frames(viewer: Viewer) -> AsyncIterator[bytes]:
+    await _release_thread()
     with hub().stream(viewer) as stream:
         yield RETRY
         while frame := await stream.next():
             yield frame
+
+
+async def _release_thread() -> None:
+    """Give back what the middleware used: Django keeps a thread per request, and a connection in it, until its end.
+
+    A stream's answer ends in hours. What runs in a thread later, at its end, gets a new one.
+    """
+    await sync_to_async(connections.close_all)()
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context and (executor := SyncToAsync.context_to_thread_executor.pop(context, None)):
+        executor.shutdown(wait=False)

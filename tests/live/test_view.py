@@ -1,0 +1,112 @@
+"""The stream as a browser gets it, through the whole portal."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.test import Client
+
+from portal.accounts.models import Membership, Team, User
+from portal.accounts.roles import Role
+from portal.live import hub as hub_module
+from portal.live.bus import publish
+from tests.live.asgi import get
+from tests.live.broker import Broker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def team() -> Team:
+    return Team.objects.create(slug="red", name="Red")
+
+
+@pytest.fixture
+def user(team: Team) -> User:
+    user = User.objects.create_user("anna@example.org", "a password")
+    Membership.objects.create(user=user, team=team, role=Role.AUDITOR)
+    return user
+
+
+@pytest.fixture
+def cookie(user: User, client: Client) -> str:
+    client.force_login(user)
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
+
+
+def test_it_brings_what_the_team_publishes(broker: Broker, team: Team, cookie: str) -> None:
+    async def scene() -> bytes:
+        async with get("/live/", cookie) as answer:
+            await answer.until(b"event: up")
+            await sync_to_async(publish)(team.pk, "engines")
+            return await answer.until(b"topics")
+
+    assert b'data: {"topics": ["engines"]}\n\n' in asyncio.run(scene())
+
+
+def test_it_may_not_be_kept_or_held_back_on_the_way(broker: Broker, cookie: str) -> None:
+    async def scene() -> dict[str, str]:
+        async with get("/live/", cookie) as answer:
+            assert b"retry: 3000\n\n" in await answer.until(b"event: up")
+            return answer.headers
+
+    headers = asyncio.run(scene())
+    assert headers["content-type"] == "text/event-stream"
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
+
+
+def test_a_stranger_gets_no_stream(broker: Broker) -> None:
+    async def scene() -> int:
+        async with get("/live/") as answer:
+            await answer.until()
+            return answer.status
+
+    assert asyncio.run(scene()) in (302, 401, 403)
+
+
+def test_nothing_can_be_posted(broker: Broker, client: Client, user: User) -> None:
+    client.force_login(user)
+    assert client.post("/live/").status_code in (403, 405)
+
+
+@pytest.mark.parametrize("change", [lambda client: client.logout(), lambda _: Membership.objects.all().delete()])
+def test_it_ends_when_its_reader_is_signed_out_or_removed(
+    broker: Broker, client: Client, cookie: str, change: Callable[[Client], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "CHECK_SECONDS", 0.05)
+
+    async def scene() -> bool:
+        async with get("/live/", cookie) as answer:
+            await answer.until(b"event: up")
+            await asyncio.sleep(0.2)  # some checks go well
+            assert not answer.ended
+            await sync_to_async(change)(client)
+            await answer.until()
+            return answer.ended
+
+    assert asyncio.run(scene())
+
+
+def test_an_idle_stream_holds_no_thread(broker: Broker, cookie: str) -> None:
+    async def scene() -> int:
+        async with AsyncExitStack() as stack:
+            before = threading.active_count()
+            for _ in range(10):
+                answer = await stack.enter_async_context(get("/live/", cookie))
+                await answer.until(b"event: up")
+            await asyncio.sleep(0.1)
+            return threading.active_count() - before
+
+    assert asyncio.run(scene()) <= 1
+
+
+def test_a_browser_that_leaves_is_forgotten(broker: Broker, cookie: str) -> None:
+    async def scene() -> int:
+        async with get("/live/", cookie) as answer:
+            await answer.until(b"event: up")
+        return len(hub_module.hub()._all())
+
+    assert asyncio.run(scene()) == 0
