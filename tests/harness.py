@@ -72,7 +72,8 @@ def databases():
 def place():
     """A place of its own, on free ports, with nothing in it."""
     with folder() as path, databases() as environment:
-        yield Place(path, free_port(), free_port(), path / "broker.sock", environment)
+        product = {"DJANGO_SETTINGS_MODULE": "portal.settings", **environment}
+        yield Place(path, free_port(), free_port(), path / "broker.sock", product)
 
 
 class Stack:
