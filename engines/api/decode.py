@@ -217,7 +217,10 @@ def engine(data: Any, uid: str = "") -> wire.Engine:
     if uid and data["id"] != uid:
         raise BadAnswer("The Engines API answered with another engine than the one asked for.", status=200)
     workers = [_worker(worker) for worker in items_of(data.get("workers")) if isinstance(worker, dict)]
-    found: wire.Engine = redact({**data, "workers": workers, "capabilities": items_of(data.get("capabilities"))})
+    try:
+        found: wire.Engine = redact(data | {"workers": workers, "capabilities": items_of(data.get("capabilities"))})
+    except RecursionError:
+        raise BadAnswer("The Engines API answered with an engine that is nested beyond reason.", status=200) from None
     return found
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 RAW_LIMIT = 2000  # characters of an answer that are kept for people
@@ -13,12 +14,25 @@ TOKENS = re.compile(r"\b(inf_|Bearer\s+)[A-Za-z0-9._~+/=-]+")
 
 
 def redact(value: Any) -> Any:
-    """Return a copy with secrets blanked, by the names that the contract and its neighbours use."""
-    if isinstance(value, dict):
-        return {name: _member(str(name), item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [redact(item) for item in value]
+    """Blank the secrets inside, in place, and return the value. A fleet is read with this: it has to be quick."""
+    if type(value) is dict:
+        for name, item in value.items():
+            kind = type(item)
+            if name == "envs":  # names and values that people give to a machine
+                value[name] = _blank_values(item)
+            elif kind is dict or kind is list:
+                redact(item)
+            elif kind is str and item and _is_secret(name):
+                value[name] = ""
+    elif type(value) is list:
+        for item in value:
+            redact(item)
     return value
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return name.lower() in SECRET_NAMES or name.lower().endswith(SECRET_ENDINGS)
 
 
 def mask(text: str) -> str:
@@ -36,14 +50,6 @@ def raw_for_people(text: str) -> str:
 def storable(text: str) -> str:
     """Return the text without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
     return text.replace("\0", "").encode(errors="replace").decode()
-
-
-def _member(name: str, item: Any) -> Any:
-    if name == "envs":  # names and values that people give to a machine
-        return _blank_values(item)
-    if isinstance(item, str) and (name.lower() in SECRET_NAMES or name.lower().endswith(SECRET_ENDINGS)):
-        return ""
-    return redact(item)
 
 
 def _blank_values(envs: Any) -> Any:

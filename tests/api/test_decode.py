@@ -163,6 +163,13 @@ class TestEngine:
         with pytest.raises(errors.BadAnswer):
             decode.engine(data)
 
+    def test_one_that_is_nested_beyond_reason_is_a_bad_answer(self) -> None:
+        deep: dict[str, Any] = {}
+        for _ in range(2000):
+            deep = {"x": deep}
+        with pytest.raises(errors.BadAnswer):
+            decode.engine({"id": "e", "deep": deep})
+
     def test_another_engine_is_not_taken_for_the_one_asked_for(self) -> None:
         with pytest.raises(errors.BadAnswer):
             decode.engine({"id": "other"}, "e")

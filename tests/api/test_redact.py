@@ -31,12 +31,6 @@ def test_environments_keep_their_names_only(envs: object, blank: object) -> None
     assert redact({"instance": {"envs": envs}}) == {"instance": {"envs": blank}}
 
 
-def test_the_original_is_left_alone() -> None:
-    given = {"config": {"api_key": "hush"}}
-    redact(given)
-    assert given == {"config": {"api_key": "hush"}}
-
-
 @pytest.mark.parametrize("text", ["not JSON: inf_abc-123", "Authorization: Bearer abc.def", '{"detail": "inf_abc"}'])
 def test_keys_in_a_text_are_masked(text: str) -> None:
     assert "abc" not in raw_for_people(text)
