@@ -1,9 +1,6 @@
 """The filters of the fleet and operations pages. All of them live in the address."""
 
-from typing import Any
-
 import django_filters
-from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from engines.enums import OPEN, EngineStatus, State, Verb
@@ -72,25 +69,3 @@ class OperationFilter(django_filters.FilterSet):
 
     def in_state(self, rows: QuerySet[Operation], name: str, value: str) -> QuerySet[Operation]:
         return rows.filter(state__in=OPEN_STATES) if value == "open" else rows.filter(state=value)
-
-
-def chips(filters: django_filters.FilterSet, query: Any) -> list[dict[str, str]]:
-    """Return one {label, url} per filter in use; the url is the page without it."""
-    found = []
-    for name, field in filters.form.fields.items():
-        value = query.get(name)
-        if not value:
-            continue
-        shown = dict(field.choices).get(value, value) if isinstance(field, forms.ChoiceField) else value
-        found.append({"label": f"{field.label}: {shown}", "url": without(query, name)})
-    return found
-
-
-def without(query: Any, *names: str, **changed: str) -> str:
-    """Return the query string without these names and the cursor, and with the changed values."""
-    kept = query.copy()
-    for name in ("cursor", *names):
-        kept.pop(name, None)
-    for name, value in changed.items():
-        kept[name] = value
-    return "?" + kept.urlencode()

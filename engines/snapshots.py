@@ -40,8 +40,10 @@ LONGEST_PAUSE = timedelta(seconds=60)
 
 # Meter readings change with every heartbeat: a row is not rewritten for them alone.
 METERS = frozenset(
-    "updated_at heartbeat_at usage normalized_usage used free available temperature memory_used "
-    "swap_used swap_free swap_usage".split()
+    {
+        *("updated_at", "heartbeat_at", "usage", "normalized_usage", "used", "free", "available", "temperature"),
+        *("memory_used", "swap_used", "swap_free", "swap_usage"),
+    }
 )
 
 

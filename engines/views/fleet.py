@@ -12,12 +12,13 @@ from django.views.decorators.http import require_safe
 from engines.access import why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, EngineStatus, Verb
-from engines.filters import FleetFilter, chips, without
+from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.workers import workers_of
 from portal.http import PortalRequest
 from portal.keyset import BadCursor, Page, paginate
+from portal.query import chips, without
 from portal.vault.models import Connection, StoredKey
 
 PAGE = 100

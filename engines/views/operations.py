@@ -14,7 +14,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines.access import operation_for
 from engines.clock import now as db_now
 from engines.enums import OPEN, State
-from engines.filters import OperationFilter, chips
+from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
@@ -22,6 +22,7 @@ from engines.views.fleet import automation_since, links, page_of
 from portal.accounts.access import may
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
+from portal.query import chips
 
 PAGE = 50
 STEPS: dict[str, Callable[..., None]] = {

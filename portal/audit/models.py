@@ -16,6 +16,9 @@ class Head(models.Model):
     number = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
 
+    def __str__(self) -> str:
+        return f"#{self.number} {self.hash[:12]}"
+
 
 class Entry(models.Model):
     """Who did what to what, why, from where, with which outcome. Names are text: entries outlive their subjects."""

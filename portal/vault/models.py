@@ -56,9 +56,7 @@ class StoredKey(models.Model):
     objects: ClassVar[TeamManager["StoredKey"]] = TeamManager()
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["connection", "user"], name="one_key_per_person_and_connection")
-        ]
+        constraints = [models.UniqueConstraint(fields=["connection", "user"], name="one_key_per_person_and_connection")]
 
     def __str__(self) -> str:
         return f"{self.label} (…{self.last_four})"

@@ -1,0 +1,51 @@
+"""Who may reach which address: one table. An address that is not in it is closed to everybody."""
+
+from typing import Final
+
+from portal.accounts.roles import Role
+
+PUBLIC: Final = "public"  # no sign-in needed
+SIGNED_IN: Final = "signed in"  # any member of the team
+Who = str | frozenset[Role]
+
+ALL = frozenset(Role)
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
+WRITERS = ALL - {Role.AUDITOR}
+
+# URL name → method → who. HEAD and OPTIONS count as GET.
+TABLE: dict[str, dict[str, Who]] = {
+    "home": {"GET": PUBLIC},
+    "account_login": {"GET": PUBLIC, "POST": PUBLIC},
+    "account_logout": {"GET": PUBLIC, "POST": PUBLIC},
+    "healthz": {"GET": PUBLIC},
+    "readyz": {"GET": PUBLIC},
+    "metrics": {"GET": PUBLIC},  # the view answers this machine alone
+    "live": {"GET": SIGNED_IN},
+    "engines": {"GET": ALL},
+    "engine": {"GET": ALL},
+    "engine-drain": {"GET": OPERATORS, "POST": OPERATORS},
+    "operations": {"GET": ALL},
+    "operation": {"GET": ALL},
+    "operation-cancel": {"POST": OPERATORS},
+    "operation-keep-waiting": {"POST": OPERATORS},
+    "operation-send-again": {"POST": OPERATORS},
+    "operation-close": {"POST": OPERATORS},
+    "keys": {"GET": ALL, "POST": WRITERS},
+    "team": {"GET": ALL},
+    "team-switch": {"POST": SIGNED_IN},
+    "audit": {"GET": AUDITORS},
+    "audit-entry": {"GET": AUDITORS},
+}
+
+
+def who(url_name: str, method: str) -> Who:
+    """Return who may; nobody if the table does not say."""
+    asked = "GET" if method in ("HEAD", "OPTIONS") else method
+    return TABLE.get(url_name, {}).get(asked, frozenset())
+
+
+def may(role: str, url_name: str, method: str = "POST") -> bool:
+    """Say whether a member with this role may: for pages, which disable what the server would refuse."""
+    allowed = who(url_name, method)
+    return isinstance(allowed, str) or role in allowed

@@ -1,0 +1,37 @@
+"""The filters of the audit page. All of them live in the address."""
+
+import django_filters
+from django.db.models import Q, QuerySet
+from django.forms import DateTimeInput
+
+from portal.audit.labels import LABELS
+from portal.audit.models import Entry
+
+
+class EntryFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(label="Search", method="search", max_length=100)
+    actor = django_filters.CharFilter(label="Who", field_name="actor_name", max_length=100)
+    action = django_filters.ChoiceFilter(
+        label="Action", choices=[(name, name) for name in sorted(LABELS)], empty_label="Any action"
+    )
+    target = django_filters.CharFilter(label="Engine or other target, by id", field_name="target_id", max_length=64)
+    outcome = django_filters.ChoiceFilter(label="Outcome", choices=Entry.Outcome.choices, empty_label="Any outcome")
+    since = django_filters.IsoDateTimeFilter(
+        label="From (UTC)", field_name="at", lookup_expr="gte", widget=DateTimeInput(attrs={"type": "datetime-local"})
+    )
+    until = django_filters.IsoDateTimeFilter(
+        label="Until (UTC)", field_name="at", lookup_expr="lt", widget=DateTimeInput(attrs={"type": "datetime-local"})
+    )
+
+    class Meta:
+        model = Entry
+        fields: list[str] = []
+
+    def search(self, rows: QuerySet[Entry], name: str, value: str) -> QuerySet[Entry]:
+        return rows.filter(
+            Q(reason__icontains=value)
+            | Q(target_name__icontains=value)
+            | Q(actor_name__icontains=value)
+            | Q(request_id=value)
+            | Q(operation_id=value)
+        )

@@ -1,0 +1,24 @@
+"""What an action is called in a sentence: "Ada Admin *asked to drain* gpu-1"."""
+
+LABELS = {
+    "engine.drain": "asked to drain",
+    "operation.requested": "had an operation sent again on",
+    "operation.working": "keeps waiting for an operation on",
+    "operation.succeeded": "saw an operation succeed on",
+    "operation.refused": "saw an operation refused on",
+    "operation.failed": "closed an operation as failed on",
+    "operation.cancelled": "cancelled an operation on",
+    "operation.unknown": "got no answer about an operation on",
+    "operation.lost_contact": "lost contact during an operation on",
+    "operation.stuck": "saw an operation pass its deadline on",
+    "operation.needs_attention": "found an operation needing attention on",
+    "key.stored": "stored the API key",
+    "session.started": "signed in as",
+    "session.ended": "signed out as",
+    "session.refused": "was refused at sign-in as",
+}
+
+
+def label(action: str) -> str:
+    """Return the words; an action without words shows itself."""
+    return LABELS.get(action, action)

@@ -1,0 +1,25 @@
+"""The portal's addresses. Who may reach which is in `portal/accounts/access.py`."""
+
+from allauth.account.views import login, logout
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from portal import health
+from portal.accounts import views as accounts
+from portal.audit import views as audit
+from portal.live import views as live
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="engines"), name="home"),
+    path("accounts/login/", login, name="account_login"),
+    path("accounts/logout/", logout, name="account_logout"),
+    path("team/", accounts.team, name="team"),
+    path("team/switch/", accounts.switch, name="team-switch"),
+    path("audit/", audit.log, name="audit"),
+    path("audit/<int:number>/", audit.entry, name="audit-entry"),
+    path("live/", live.stream, name="live"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
+    path("", include("engines.urls")),
+]

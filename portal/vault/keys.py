@@ -1,0 +1,153 @@
+"""Keys to other services: sealed under an envelope that is bound to its row, and opened only for the call.
+
+AES-256-GCM twice: each row has a data key of its own, wrapped by a key-encryption key that is named by its id and is
+never in the database. Text form: `v1.kid.wrapped.nonce.ciphertext`, parts in base64.
+"""
+
+import base64
+import hmac
+import os
+from typing import Any, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.utils import timezone
+
+from portal.accounts.models import User
+from portal.audit.log import record
+from portal.audit.origin import Origin
+from portal.vault.models import Connection, StoredKey
+
+NONCE = 12  # bytes
+
+
+class Sealed(Exception):
+    """The key cannot be opened: its key-encryption key is missing or wrong, or the row was tampered with."""
+
+
+class Secret:
+    """A secret in memory. It prints as dots and cannot be pickled; `reveal()` is easy to grep for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(••••)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret does not leave the process")
+
+
+@transaction.atomic
+def store(
+    *,
+    user: User,
+    connection: Connection,
+    secret: Secret,
+    label: str,
+    scopes: list[str],
+    origin: Origin | None = None,
+) -> StoredKey:
+    """Seal the person's key to the connection, in place of an earlier one. Audited as key.stored."""
+    row = StoredKey.objects.of(connection.team).filter(user=user, connection=connection).first()
+    before = {"label": row.label, "last_four": row.last_four} if row else {}
+    row = row or StoredKey(team=connection.team, user=user, connection=connection)
+    row.sealed = seal(secret, row, settings.VAULT_KEYS)
+    row.label, row.scopes, row.last_error = label, scopes, ""
+    row.last_four, row.fingerprint = secret.reveal()[-4:], fingerprint(secret)
+    row.checked_at = timezone.now()
+    row.save()
+    after = {"label": label, "last_four": row.last_four, "scopes": scopes}
+    record(team=row.team, actor=user, action="key.stored", target=row, origin=origin, before=before, after=after)
+    return row
+
+
+def unseal(stored: StoredKey) -> Secret:
+    """Open the key. Raises Sealed."""
+    return Secret(_open(stored, settings.VAULT_KEYS).decode())
+
+
+def fingerprint(secret: Secret) -> str:
+    """An HMAC that lets the log and people tell keys apart without holding them."""
+    return hmac.new(settings.SECRET_KEY.encode(), secret.reveal().encode(), "sha256").hexdigest()
+
+
+def keyring(text: str) -> dict[str, bytes]:
+    """Read `id:base64,…`; the first one encrypts. Raises ImproperlyConfigured."""
+    ring: dict[str, bytes] = {}
+    for part in text.split(","):
+        kid, _, encoded = part.strip().partition(":")
+        key = base64.b64decode(encoded)
+        if not kid or "." in kid or len(key) != 32:
+            raise ImproperlyConfigured("VAULT_KEYS must be id:base64 of 32 bytes, separated by commas.")
+        ring[kid] = key
+    return ring
+
+
+def seal(secret: Secret, row: StoredKey, keys: str) -> str:
+    """Return the sealed text for this row."""
+    kid, kek = next(iter(keyring(keys).items()))
+    data_key, nonce = AESGCM.generate_key(bit_length=256), os.urandom(NONCE)
+    sealed = AESGCM(data_key).encrypt(nonce, secret.reveal().encode(), _bound_to(row))
+    return ".".join(["v1", kid, _wrap(data_key, kek, kid, row), _text(nonce), _text(sealed)])
+
+
+def rewrap(row: StoredKey, keys: str) -> str:
+    """Return the sealed text with its data key wrapped by the first of `keys`; the ciphertext stays. Raises Sealed."""
+    ring = keyring(keys)
+    kid, kek = next(iter(ring.items()))
+    version, _, _, nonce, sealed = row.sealed.split(".")
+    return ".".join([version, kid, _wrap(_data_key(row, ring), kek, kid, row), nonce, sealed])
+
+
+def _wrap(data_key: bytes, kek: bytes, kid: str, row: StoredKey) -> str:
+    nonce = os.urandom(NONCE)
+    return _text(nonce + AESGCM(kek).encrypt(nonce, data_key, _bound_to(row) + kid.encode()))
+
+
+def _open(row: StoredKey, keys: str) -> bytes:
+    data_key = _data_key(row, keyring(keys))
+    *_, nonce, sealed = row.sealed.split(".")
+    try:
+        return AESGCM(data_key).decrypt(_bytes(nonce), _bytes(sealed), _bound_to(row))
+    except InvalidTag:
+        raise Sealed(f"The key {row} cannot be opened: it was not sealed for this row. Enter it again.") from None
+
+
+def _data_key(row: StoredKey, ring: dict[str, bytes]) -> bytes:
+    _, kid, wrapped, *_ = row.sealed.split(".")
+    if kid not in ring:
+        raise Sealed(f"The key {row} cannot be opened: VAULT_KEYS has no key {kid!r}. Ask who runs this portal.")
+    raw = _bytes(wrapped)
+    try:
+        return AESGCM(ring[kid]).decrypt(raw[:NONCE], raw[NONCE:], _bound_to(row) + kid.encode())
+    except InvalidTag:
+        raise Sealed(
+            f"The key {row} cannot be opened: the key {kid!r} in VAULT_KEYS is not the one it was sealed with."
+        ) from None
+
+
+def _bound_to(row: StoredKey) -> bytes:
+    """What the ciphertext belongs to: moved to another row, team or address it does not open."""
+    return f"v1|{row._meta.db_table}|{row.pk}|{row.team_id}|{row.connection.base_url}|".encode()
+
+
+def _text(raw: Any) -> str:
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text)

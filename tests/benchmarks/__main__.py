@@ -1,0 +1,55 @@
+"""`make bench`: one line per measure, `ID ratio goal verdict what`, and the same as JSON in var/bench.json.
+
+Each measure is a ratio against a peer in the same run: the median of interleaved rounds. Absolute times mean nothing
+on a shared machine and are not printed.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
+ROUNDS = 7
+
+
+def main() -> int:
+    django.setup()
+    from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+
+    from tests.benchmarks.measures import MEASURES
+
+    wanted = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(MEASURES)
+    setup_test_environment()
+    databases = setup_databases(0, interactive=False)
+    try:
+        rows = [row for name in wanted for row in MEASURES[name](interleaved)]
+    finally:
+        teardown_databases(databases, 0)
+    for row in rows:
+        print(f"{row['id']:<4} {row['ratio']:>7.3f} {row['goal']:>6} {row['verdict']:<5} {row['what']}")
+    out = Path(os.environ.get("BENCH_JSON", "var/bench.json"))
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"load": os.getloadavg(), "measures": rows}, indent=2))
+    return 1 if any(row["verdict"] == "miss" for row in rows) else 0
+
+
+def interleaved(ours, peer, rounds: int = ROUNDS) -> tuple[float, float]:
+    """Run A/B/A/B after a warm-up; return both medians, in seconds."""
+    ours(), peer()
+    pairs = [(_seconds(ours), _seconds(peer)) for _ in range(rounds)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def _seconds(call) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The cast: Acme's Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer); Mallory is outside."""
+
+import pytest
+from django.test import Client
+
+from portal.accounts.models import Membership, Team, User
+from portal.accounts.roles import Role
+from portal.vault.models import Connection
+
+
+@pytest.fixture
+def acme(db):
+    return Team.objects.create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def other_team(db):
+    return Team.objects.create(slug="mallory-inc", name="Mallory Inc")
+
+
+def member(name, role, team):
+    user = User.objects.create_user(f"{name}@{team.slug}.example", "correct horse battery", name=name.title())
+    Membership.objects.create(user=user, team=team, role=role)
+    return user
+
+
+@pytest.fixture
+def ada(acme):
+    return member("ada", Role.ADMIN, acme)
+
+
+@pytest.fixture
+def olga(acme):
+    return member("olga", Role.OPERATOR, acme)
+
+
+@pytest.fixture
+def bill(acme):
+    return member("bill", Role.BILLING, acme)
+
+
+@pytest.fixture
+def audra(acme):
+    return member("audra", Role.AUDITOR, acme)
+
+
+@pytest.fixture
+def victor(acme):
+    return member("victor", Role.VIEWER, acme)
+
+
+@pytest.fixture
+def mallory(other_team):
+    return member("mallory", Role.ADMIN, other_team)
+
+
+@pytest.fixture
+def acme_connection(acme):
+    return Connection.objects.create(team=acme, name="Acme's API", base_url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def client_of(db):
+    """A browser of that person, signed in."""
+
+    def sign_in(user):
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return sign_in
