@@ -38,6 +38,7 @@ class Link:
         self._engine = engine
         self._backoff = Backoff()
         self._registered = False
+        self._was_welcome = False  # since the last registration
 
     async def hold(self) -> None:
         """Keep the engine connected until it is ending. Running tasks never notice."""
@@ -74,7 +75,7 @@ class Link:
         say(f"registered as {registered['engine_id']} ({self._config.name}) with {workers}")
 
     async def _talk(self) -> None:
-        """Hold one connection until it ends. Ends by raising Away, or with the engine ending."""
+        """Hold one connection until it ends. Ends by raising Away, unless the next step is due at once."""
         url = f"{self._config.socket_url}/engines/{self._state.engine_id()}/ws"
         try:
             async with self._connect(url) as socket:
@@ -112,8 +113,11 @@ class Link:
     def _turned_away(self, status: int) -> None:
         """A handshake has no words. Where it may be the key or the id, registering again tells which, or mends it."""
         self._registered = status not in (401, 403, 404)
-        again = "" if self._registered else ": registering again"
-        raise Away(f"the API answers {status} to the connection{again}")
+        if not self._registered and self._was_welcome:
+            self._was_welcome = False  # at once, but only once: an API of two minds must not be hammered
+            say(f"the API answers {status} to the connection: registering again")
+            return
+        raise Away(f"the API answers {status} to the connection")
 
     def _closed(self, code: int, reason: str) -> None:
         if code == wire.CLOSE_REPLACED:
@@ -149,6 +153,7 @@ class Link:
             say(f"left alone: {error}")
 
     def _welcomed(self) -> None:
+        self._was_welcome = True
         self._backoff.reset()
         say(f"connected to {self._config.api_url}")
 

@@ -1,5 +1,6 @@
 """Making an engine known to the Engines API."""
 
+import ssl
 from typing import Any, cast
 
 import httpx
@@ -31,13 +32,20 @@ async def register(config: Config, state: StateDir, boot_id: str, info: dict[str
         "User-Agent": f"engines-agent/{VERSION}",
     }
     # A redirect would carry the key elsewhere; httpx does not follow one unless told to.
-    async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, trust_env=not config.local) as http:
+    async with httpx.AsyncClient(
+        headers=headers, timeout=TIMEOUT_SECONDS, trust_env=not config.local, verify=_authorities(config)
+    ) as http:
         response = await _post(http, config, _body(config, state.engine_id(), boot_id, info))
         if response.status_code == httpx.codes.NOT_FOUND and state.engine_id():
             response = await _post(http, config, _body(config, "", boot_id, info))
     registered = _read(response)
     state.save_engine_id(registered["engine_id"])
     return registered
+
+
+def _authorities(config: Config) -> ssl.SSLContext | bool:
+    """The host's own certificate authorities, as for the socket; plain http has nothing to verify."""
+    return ssl.create_default_context() if config.api_url.startswith("https:") else False
 
 
 async def _post(http: httpx.AsyncClient, config: Config, body: wire.Registration) -> httpx.Response:

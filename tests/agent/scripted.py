@@ -27,7 +27,7 @@ class Connection:
         self.ended = False
         self.close_code = 0  # what the engine closed with
         self.outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._plane = plane
+        self.plane = plane
 
     def send(self, kind: str, **data: Any) -> None:
         text = json.dumps({"type": kind, "data": data})
@@ -46,13 +46,13 @@ class Connection:
 
     def wait(self, kind: str, **like: Any) -> dict[str, Any]:
         """The first frame of `kind` with such members, now or soon."""
-        return self._plane.until(lambda: self.data(kind, **like), f"{kind} {like}")[0]
+        return self.plane.until(lambda: self.data(kind, **like), f"{kind} {like}")[0]
 
     def wait_ended(self) -> None:
-        self._plane.until(lambda: self.ended, "the end of the connection")
+        self.plane.until(lambda: self.ended, "the end of the connection")
 
     def _put(self, message: dict[str, Any]) -> None:
-        self._plane.loop.call_soon_threadsafe(self.outgoing.put_nowait, message)
+        self.plane.loop.call_soon_threadsafe(self.outgoing.put_nowait, message)
 
 
 class ScriptedControlPlane:
