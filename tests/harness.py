@@ -3,13 +3,16 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import tempfile
 import time
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -168,9 +171,30 @@ class Stack:
         assert answer.url.path == "/engines/", answer.text
         return browser
 
+    def query(self, sql):
+        """The rows of a query to the portal's database."""
+        url = self.place.environment.get("DATABASE_URL")
+        opened = psycopg.connect(url) if url else sqlite3.connect(self.place.data / "portal.sqlite3", timeout=20)
+        with contextlib.closing(opened) as connection:
+            return connection.execute(sql).fetchall()
+
     def log(self, name):
         return self.child(name).log.read_text(errors="replace")
 
 
 def csrf(browser):
     return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+
+
+def hidden(html, name):
+    """The value of a form's hidden field."""
+    return unescape(re.search(rf'name="{name}" value="([^"]*)"', html).group(1))
+
+
+def drain(browser, uid, reason):
+    """Ask for a drain as a person does, through the dialog; return the operation's address."""
+    address = f"/engines/{uid}/drain/"
+    ticket = hidden(browser.get(address).raise_for_status().text, "ticket")
+    answer = browser.post(address, data={"ticket": ticket, "reason": reason, "deadline": "2", **csrf(browser)})
+    assert answer.url.path.startswith("/operations/"), answer.text
+    return answer.url.path

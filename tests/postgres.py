@@ -118,7 +118,9 @@ def main(command):
             for database in DATABASES.values():
                 connection.execute(f"CREATE DATABASE {database}")
         addresses = {name: url(folder, database) for name, database in DATABASES.items()}
-        return subprocess.call(command, env={**os.environ, **addresses})
+        # portal/celery.py has named the product's settings while it was imported; the command may want others.
+        ours = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+        return subprocess.call(command, env={**ours, **addresses})
 
 
 if __name__ == "__main__":
