@@ -1,0 +1,146 @@
+"""What every page is made of: icons, statuses, relative times, form fields.
+
+Plain functions that build their HTML: a fleet page calls them a thousand times.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from django import template
+from django.forms import BoundField, CheckboxInput, Select
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+class Look(NamedTuple):
+    icon: str
+    tone: str  # ok, info, work, wait, bad, mute: a colour each in portal.css
+
+
+# The one vocabulary of statuses: of engines, their workers, operations and audit entries.
+LOOKS = {
+    "running": Look("player-play", "ok"),
+    "pending": Look("clock", "wait"),
+    "draining": Look("droplet-down", "work"),
+    "stopping": Look("player-stop", "wait"),
+    "stopped": Look("power", "mute"),
+    "disconnected": Look("plug-connected-x", "bad"),
+    "restarting": Look("refresh", "work"),
+    "deleted": Look("trash", "mute"),
+    "reserved": Look("bookmark", "info"),
+    "busy": Look("activity", "info"),
+    "idle": Look("circle-dashed", "ok"),
+    "inactive": Look("circle-off", "mute"),
+    "requested": Look("clock", "info"),
+    "sending": Look("send", "work"),
+    "accepted": Look("check", "work"),
+    "working": Look("progress", "work"),
+    "unknown": Look("help-circle", "wait"),
+    "lost_contact": Look("plug-connected-x", "bad"),
+    "stuck": Look("clock-exclamation", "wait"),
+    "needs_attention": Look("alert-triangle", "bad"),
+    "succeeded": Look("circle-check", "ok"),
+    "refused": Look("ban", "bad"),
+    "failed": Look("circle-x", "bad"),
+    "cancelled": Look("circle-minus", "mute"),
+    "superseded": Look("arrows-exchange", "mute"),
+    "ok": Look("circle-check", "ok"),
+}
+UNKNOWN = Look("help-circle", "mute")
+MOST_PIPS = 12
+
+
+@register.simple_tag
+def icon(name: str, css: str = "") -> SafeString:
+    """An icon of the sprite that base.html carries. It is decoration: words stand beside it."""
+    return format_html('<svg class="icon {}" aria-hidden="true"><use href="#i-{}"/></svg>', css, name)
+
+
+@register.simple_tag
+def status(word: str, label: str = "") -> SafeString:
+    """Icon, word and colour. A word that nobody knows is shown as it came."""
+    look = LOOKS.get(word, UNKNOWN)
+    shown = label or (word.replace("_", " ").capitalize() if word in LOOKS else word) or "unknown"
+    return format_html(
+        '<span class="state tone-{}"><svg class="icon" aria-hidden="true"><use href="#i-{}"/></svg>{}</span>',
+        look.tone,
+        look.icon,
+        shown,
+    )
+
+
+@register.simple_tag
+def ago(value: datetime | str | None, style: str = "ago") -> SafeString:
+    """How long ago ("ago"), for how long by now ("for"), or until when ("left"). The exact time is one hover
+    or focus away. portal.js keeps the words current by the same rules."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value
+    if not isinstance(moment, datetime):
+        return format_html('<span class="text-secondary">{}</span>', "never" if style == "ago" else "–")
+    return format_html(
+        '<time class="when" tabindex="0" data-style="{}" datetime="{}" data-exact="{}">{}</time>',
+        style,
+        moment.isoformat(timespec="seconds"),
+        exact(moment),
+        relative(timezone.now() - moment, style),
+    )
+
+
+@register.filter
+def exact(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def relative(age: timedelta, style: str) -> str:
+    seconds = int(age.total_seconds())
+    if style == "for":
+        return span(max(seconds, 0), fine=True)
+    if style == "left":
+        return f"{span(-seconds)} left" if seconds < 0 else f"{span(seconds)} over"
+    if seconds < 0:
+        return f"in {span(-seconds)}"
+    return f"{span(seconds)} ago" if seconds >= 3 else "just now"
+
+
+def span(seconds: int, *, fine: bool = False) -> str:
+    """In the largest unit, and the next one where the first alone would be rough. `fine` keeps seconds longer."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 60:
+        return f"{seconds} s"
+    if fine and minutes < 10:
+        return f"{minutes} min {seconds % 60} s"
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 1:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h" if days < 10 else f"{days} d"
+
+
+@register.simple_tag
+def pips(busy: int, total: int) -> SafeString:
+    """One dot per worker, filled where it is busy; a bar where dots would be too many. Words say the same."""
+    words = format_html('<span class="pips-words">{} of {} busy</span>', busy, total)
+    if total > MOST_PIPS:
+        return format_html('<progress class="meter" value="{}" max="{}"></progress>{}', busy, total, words)
+    dots = format_html_join("", '<i class="pip{}"></i>', ((" is-busy" if n < busy else "",) for n in range(total)))
+    return format_html('<span class="pips" aria-hidden="true">{}</span>{}', dots, words)
+
+
+@register.filter
+def control(field: BoundField, css: str = "") -> SafeString:
+    """The field's widget, dressed. Django adds aria-invalid and aria-describedby by itself."""
+    widget = field.field.widget
+    if isinstance(widget, CheckboxInput):
+        kind = "form-check-input"
+    else:
+        kind = "form-select" if isinstance(widget, Select) else "form-control"
+    wrong = " is-invalid" if field.errors else ""
+    return field.as_widget(attrs={"class": f"{kind}{wrong} {css}".strip()})
+
+
+@register.filter
+def without(context_value: Any, other: Any) -> int:
+    """Subtract, for the rest of a count."""
+    return int(context_value) - int(other)
