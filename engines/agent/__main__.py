@@ -41,7 +41,7 @@ def main() -> int:
         sys.stderr.write(f"cannot start: {error}\n")
         return REFUSED
     if command == "config":
-        return _print(json.dumps(config.shown(), indent=2))
+        return _print(json.dumps(config.shown(), indent=2, ensure_ascii=False))
     return asyncio.run(serve(config))
 
 

@@ -45,6 +45,7 @@ class Task:
         self._ending: Ending = ""
         self._message = ""
         self._output = Output()
+        self._last_line = ""
         self._news = False  # progress or message since the last update
         self._update_at = 0.0
         self._say_at = self._began + SAY_SECONDS
@@ -163,6 +164,7 @@ class Task:
         self._changed()
 
     def _log(self, line: str) -> None:
+        self._last_line = line[:500]
         self._output.add(line)
         self._changed()
 
@@ -179,7 +181,7 @@ class Task:
             return self._finished("cancelled", None, "cancelled while it ran")
         if self._ending == "shut down":
             return self._finished("failed", None, SHUT_DOWN)
-        return self._finished("failed", None, str(self._answer.get("error") or _ended(code)))
+        return self._finished("failed", None, str(self._answer.get("error") or _ended(code, self._last_line)))
 
     def _completed(self, output: Any) -> wire.Result:
         try:
@@ -215,9 +217,10 @@ def _environment(worker: wire.Worker) -> dict[str, str]:
     return {**passed, "CUDA_VISIBLE_DEVICES": ",".join(gpus), "PYTHONUNBUFFERED": "1"}
 
 
-def _ended(code: int) -> str:
+def _ended(code: int, last_line: str) -> str:
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"the app ended with {how} before it gave a result; its output may say more"
+    said = f"; its last words: {last_line}" if last_line else ""
+    return f"the app ended with {how} before it gave a result{said}"
 
 
 def _now() -> str:

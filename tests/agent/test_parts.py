@@ -112,7 +112,9 @@ def test_an_output_too_large_for_a_frame_fails_the_task(task):
 
 
 def test_an_app_that_dies_fails_the_task(task):
-    assert "signal SIGSEGV" in task._result(-11)["error"]
+    task._heard("MemoryError")
+    expected = "the app ended with signal SIGSEGV before it gave a result; its last words: MemoryError"
+    assert task._result(-11)["error"] == expected
 
 
 def test_what_an_app_prints_is_kept_as_its_output(task):
