@@ -123,5 +123,5 @@ class ContractSuite:
 
     def test_an_engine_asked_to_drain_is_not_running_any_more(self, api: Api, connect: Open) -> None:
         with connect() as client:
-            client.drain(api.running)
-            assert client.get(api.running)["status"] in ("draining", "stopping", "stopped")
+            client.drain(api.drainable)
+            assert client.get(api.drainable)["status"] in ("draining", "stopping", "stopped")

@@ -21,7 +21,8 @@ class Api:
     key: str
     reader_key: str  # engines:read only
     running: str  # an engine that is connected
-    offline: str  # one that is not
+    drainable: str  # one more, that a test may drain
+    offline: str  # one that is not connected
     total: int
 
 

@@ -18,7 +18,7 @@ def fleet(request: pytest.FixtureRequest) -> Fleet:
 @pytest.fixture
 def api(fleet: Fleet) -> Iterator[Api]:
     with serving(fleet) as base_url:
-        yield Api(base_url, KEY, READER_KEY, running="eng_1", offline="eng_0", total=5)
+        yield Api(base_url, KEY, READER_KEY, running="eng_1", drainable="eng_2", offline="eng_0", total=5)
 
 
 class TestOurClientWithAStandIn(ContractSuite):

@@ -10,7 +10,6 @@ from asgiref.sync import sync_to_async
 from django.test import Client
 
 from portal.accounts.models import Membership, Team, User
-from portal.accounts.roles import Role
 from portal.live import hub as hub_module
 from portal.live.bus import publish
 from tests.live.asgi import get
@@ -20,28 +19,24 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def team() -> Team:
-    return Team.objects.create(slug="red", name="Red")
+def victors(client_of: Callable[[User], Client], victor: User) -> Client:
+    return client_of(victor)
 
 
 @pytest.fixture
-def user(team: Team) -> User:
-    user = User.objects.create_user("anna@example.org", "a password")
-    Membership.objects.create(user=user, team=team, role=Role.AUDITOR)
-    return user
+def cookie(victors: Client) -> str:
+    return cookie_of(victors)
 
 
-@pytest.fixture
-def cookie(user: User, client: Client) -> str:
-    client.force_login(user)
-    return "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
+def cookie_of(browser: Client) -> str:
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in browser.cookies.items())
 
 
-def test_it_brings_what_the_team_publishes(broker: Broker, team: Team, cookie: str) -> None:
+def test_it_brings_what_the_team_publishes(broker: Broker, acme: Team, cookie: str) -> None:
     async def scene() -> bytes:
         async with get("/live/", cookie) as answer:
             await answer.until(b"event: up")
-            await sync_to_async(publish)(team.pk, "engines")
+            await sync_to_async(publish)(acme.pk, "engines")
             return await answer.until(b"topics")
 
     assert b'data: {"topics": ["engines"]}\n\n' in asyncio.run(scene())
@@ -67,14 +62,28 @@ def test_a_stranger_gets_no_stream(broker: Broker) -> None:
     assert asyncio.run(scene()) in (302, 401, 403)
 
 
-def test_nothing_can_be_posted(broker: Broker, client: Client, user: User) -> None:
-    client.force_login(user)
-    assert client.post("/live/").status_code in (403, 405)
+def test_nothing_can_be_posted(broker: Broker, victors: Client) -> None:
+    assert victors.post("/live/").status_code in (403, 405)
+
+
+def test_another_team_hears_nothing_of_it(
+    broker: Broker, acme: Team, mallory: User, other_team: Team, client_of: Callable[[User], Client]
+) -> None:
+    cookie = cookie_of(client_of(mallory))
+
+    async def scene() -> bytes:
+        async with get("/live/", cookie) as answer:
+            await answer.until(b"event: up")
+            await sync_to_async(publish)(acme.pk, "engine:secret")
+            await sync_to_async(publish)(other_team.pk, "engine:own")
+            return await answer.until(b"topics")
+
+    assert b"secret" not in asyncio.run(scene())
 
 
 @pytest.mark.parametrize("change", [lambda client: client.logout(), lambda _: Membership.objects.all().delete()])
 def test_it_ends_when_its_reader_is_signed_out_or_removed(
-    broker: Broker, client: Client, cookie: str, change: Callable[[Client], None], monkeypatch: pytest.MonkeyPatch
+    broker: Broker, victors: Client, cookie: str, change: Callable[[Client], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "CHECK_SECONDS", 0.05)
 
@@ -83,7 +92,7 @@ def test_it_ends_when_its_reader_is_signed_out_or_removed(
             await answer.until(b"event: up")
             await asyncio.sleep(0.2)  # some checks go well
             assert not answer.ended
-            await sync_to_async(change)(client)
+            await sync_to_async(change)(victors)
             await answer.until()
             return answer.ended
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,21 +11,17 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from portal.accounts.models import Membership, Team, User
-from portal.accounts.roles import Role
 from portal.live.viewers import CHUNK, Viewer, still_allowed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def anna() -> Viewer:
-    """Somebody who is signed in and a member."""
-    user = User.objects.create_user("anna@example.org", "a password")
-    team = Team.objects.create(slug="red", name="Red")
-    Membership.objects.create(user=user, team=team, role=Role.AUDITOR)
+def watching(victor: User, acme: Team) -> Viewer:
+    """Victor, who is signed in and a member."""
     session = SessionStore()
     session.save()
-    return Viewer(session.session_key or "", user.pk, user.get_session_auth_hash(), team.pk)
+    return Viewer(session.session_key or "", victor.pk, victor.get_session_auth_hash(), acme.pk)
 
 
 def allowed(*viewers: Viewer) -> set[Viewer]:
@@ -53,21 +50,20 @@ def change_password(viewer: Viewer) -> None:
     user.save()
 
 
-def test_a_member_who_is_signed_in_may_watch(anna: Viewer) -> None:
-    assert allowed(anna) == {anna}
+def test_a_member_who_is_signed_in_may_watch(watching: Viewer) -> None:
+    assert allowed(watching) == {watching}
 
 
 @pytest.mark.parametrize("change", [sign_out, expire, leave_team, deactivate, change_password])
-def test_who_lost_the_right_may_not(anna: Viewer, change: Callable[[Viewer], None]) -> None:
-    change(anna)
-    assert allowed(anna) == set()
+def test_who_lost_the_right_may_not(watching: Viewer, change: Callable[[Viewer], None]) -> None:
+    change(watching)
+    assert allowed(watching) == set()
 
 
-def test_nobody_may_watch_another_team(anna: Viewer) -> None:
-    blue = Team.objects.create(slug="blue", name="Blue")
-    assert allowed(Viewer(anna.session_key, anna.user_id, anna.session_hash, blue.pk)) == set()
+def test_nobody_may_watch_another_team(watching: Viewer, other_team: Team) -> None:
+    assert allowed(replace(watching, team_id=other_team.pk)) == set()
 
 
-def test_more_viewers_than_fit_one_query_are_all_asked_for(anna: Viewer) -> None:
+def test_more_viewers_than_fit_one_query_are_all_asked_for(watching: Viewer) -> None:
     crowd = [Viewer(f"gone-{number}", 1, "", 1) for number in range(CHUNK)]
-    assert allowed(*crowd, anna) == {anna}
+    assert allowed(*crowd, watching) == {watching}
