@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO
 
 import httpx
@@ -41,20 +40,24 @@ PROGRAMS = {"engines": ("Demo engines", "engines:read,engines:write"), "feeder":
 class Demo:
     """What the demo team's start needs to know again next time. Kept with mode 0600."""
 
-    password: str
+    password: str  # in a file of its own, for people and scripts
     base_url: str
-    engines: str = ""  # the API key of the demo engines
-    feeder: str = ""  # and of the process that gives them tasks
+    engines: str  # the API key of the demo engines
+    feeder: str  # and of the process that gives them tasks
 
     @classmethod
-    def read(cls, file: Path) -> "Demo | None":
+    def read(cls, place: Place) -> "Demo | None":
+        folder = place.data / "secrets"
         try:
-            return cls(**json.loads(file.read_text()))
+            password = (folder / "demo_password").read_text().strip()
+            return cls(password, **json.loads((folder / "demo.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def keep(self, file: Path) -> None:
-        services.private(file, json.dumps(asdict(self)))
+    def keep(self, place: Place) -> None:
+        folder, facts = place.data / "secrets", asdict(self)
+        services.private(folder / "demo_password", facts.pop("password") + "\n")
+        services.private(folder / "demo.json", json.dumps(facts) + "\n")
 
 
 def here() -> Place:
@@ -214,8 +217,7 @@ def wait_until_ready(child: Child, pause: Callable[[float], None] = rest) -> Non
 
 def demo_team(place: Place) -> Demo:
     """Make the demo team, its people and their keys, or return what an earlier start has made."""
-    file = place.data / "secrets" / "demo.json"
-    known = Demo.read(file)
+    known = Demo.read(place)
     password = env.str("DEMO_PASSWORD", "") or (known.password if known else secrets.token_urlsafe(12))
     if known and known == Demo(password, place.api_url, known.engines, known.feeder) and accepts(known):
         return known
@@ -225,7 +227,7 @@ def demo_team(place: Place) -> Demo:
     make = services.manage(place, "make_demo", "make_demo")
     ask([make], given=json.dumps({"password": password, "base_url": place.api_url, "keys": keys}))
     # Last: a start that ends before this line makes the team again.
-    demo.keep(file)
+    demo.keep(place)
     return demo
 
 
