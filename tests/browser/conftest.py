@@ -1,0 +1,58 @@
+"""The whole product as processes, and a browser in front of it that remembers every complaint of its console."""
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.browser.chromium import WAY_OUT, find
+from tests.harness import PASSWORD, Stack, place
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+# Not for the session: other modules of the run start a Playwright of their own.
+@pytest.fixture(scope="module")
+def chromium():
+    if find() is None:
+        pytest.fail(f"There is no Chromium. {WAY_OUT}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with place() as one, Stack(one) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(chromium, stack):
+    """Signs somebody in and returns the page. Fails at the end if the console has complained."""
+    contexts, complaints = [], []
+
+    def sign_in(email):
+        context = chromium.new_context(base_url=stack.place.portal_url)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/accounts/login/")
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/engines/")
+        return page
+
+    yield sign_in
+    for context in contexts:
+        context.close()
+    assert complaints == []
