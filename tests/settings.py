@@ -16,3 +16,9 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405 (whitenoise warns of a folder that is not there)
+
+# Threads of one test share a file as the real processes do; a database in memory would lock whole tables.
+for name, database in DATABASES.items():  # noqa: F405
+    if database["ENGINE"].endswith("sqlite3"):
+        database["TEST"] = {"NAME": DATA_DIR / f"test-{name}.sqlite3"}  # noqa: F405
+        database["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL;PRAGMA synchronous=OFF"

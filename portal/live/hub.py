@@ -11,7 +11,7 @@ from typing import Any
 
 import redis.asyncio
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 from redis.asyncio.client import PubSub
 
 from portal.live.bus import CHANNEL

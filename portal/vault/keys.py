@@ -135,9 +135,7 @@ def _data_key(row: StoredKey, ring: dict[str, bytes]) -> bytes:
     try:
         return AESGCM(ring[kid]).decrypt(raw[:NONCE], raw[NONCE:], _bound_to(row) + kid.encode())
     except InvalidTag:
-        raise Sealed(
-            f"The key {row} cannot be opened: the key {kid!r} in VAULT_KEYS is not the one it was sealed with."
-        ) from None
+        raise Sealed(f"The key {row} cannot be opened: it was not sealed with the {kid!r} of VAULT_KEYS.") from None
 
 
 def _bound_to(row: StoredKey) -> bytes:

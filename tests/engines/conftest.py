@@ -19,13 +19,14 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 def dto(uid="eng_1", name="gpu-1", status="running", busy=(), workers=2, **more):
     """The contract's Engine, `busy` naming the tasks on its first workers."""
-    items = [
-        {"id": f"w{i}", "index": i, "status": "busy" if i < len(busy) else "idle", "app_id": "render" if i < len(busy) else "",
-         "task_id": busy[i] if i < len(busy) else None, "status_updated_at": "2026-11-23T11:58:20Z"}
-        for i in range(workers)
-    ]  # fmt: skip
+    items = [_worker(index, busy[index] if index < len(busy) else None) for index in range(workers)]
     base = {"id": uid, "name": name, "status": status, "created_at": "2026-11-01T00:00:00Z", "workers": items}
     return base | {"engine_version": "v1.0.0", "system_info": {"hostname": "rack-1"}} | more
+
+
+def _worker(index, task):
+    busy = {"status": "busy", "task_id": task, "app_id": "render"} if task else {"status": "idle", "task_id": None}
+    return {"id": f"w{index}", "index": index, "status_updated_at": "2026-11-23T11:58:20Z", **busy}
 
 
 def read(connection, *dtos, at=NOW):

@@ -1,0 +1,107 @@
+"""The audit chain: each kind of tampering is found and located, and concurrent writers keep it whole."""
+
+import threading
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from portal.audit.labels import LABELS
+from portal.audit.log import digest, record
+from portal.audit.models import Entry, Head
+from portal.audit.verify import verify
+
+
+def write(team, user, count=5):
+    for number in range(count):
+        record(team=team, actor=user, action="session.started", target=user, reason=f"reason {number}")
+
+
+@pytest.fixture
+def log(acme, ada):
+    write(acme, ada)
+    return acme
+
+
+def fault(team):
+    _, found = verify(team)
+    return found.number if found else None
+
+
+@pytest.mark.django_db
+class TestTampering:
+    def test_a_whole_chain_is_whole(self, log):
+        assert verify(log) == (5, None)
+
+    def test_a_changed_entry_is_found(self, log):
+        Entry.objects.filter(number=3).update(reason="another reason")
+        assert fault(log) == 3
+
+    def test_a_changed_and_rehashed_entry_is_found_at_the_next_one(self, log):
+        entry = Entry.objects.get(number=3)
+        entry.reason = "another reason"
+        Entry.objects.filter(number=3).update(reason=entry.reason, hash=digest(entry))
+        assert fault(log) == 4
+
+    def test_a_missing_entry_is_found(self, log):
+        Entry.objects.filter(number=2).delete()
+        assert fault(log) == 2
+
+    def test_a_cut_tail_is_found(self, log):
+        Entry.objects.filter(number=5).delete()
+        assert fault(log) == 5
+
+    def test_swapped_entries_are_found(self, log):
+        for old, new in ((2, 99), (3, 2), (99, 3)):
+            Entry.objects.filter(number=old).update(number=new)
+        assert fault(log) == 2
+
+    def test_an_inserted_entry_is_found(self, log):
+        last = Entry.objects.get(number=5)
+        last.pk, last.number = None, 6
+        last.save()
+        assert fault(log) == 6
+
+    def test_the_command_says_which_entry(self, log):
+        Entry.objects.filter(number=3).update(actor_name="somebody else")
+        with pytest.raises(CommandError, match="acme: entry #3 was changed"):
+            call_command("verify_audit")
+
+    def test_the_command_counts_a_whole_log(self, log, capsys):
+        call_command("verify_audit")
+        assert "5 entries" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+def test_a_name_that_looks_like_a_secret_is_refused(acme, ada):
+    with pytest.raises(ValueError, match="does not belong"):
+        record(team=acme, actor=ada, action="key.stored", target=ada, after={"api_key": "x"})
+
+
+@pytest.mark.django_db
+def test_each_team_has_a_chain_of_its_own(log, other_team, mallory):
+    write(other_team, mallory, count=1)
+    assert Entry.objects.get(team=other_team).number == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_at_once_keep_the_chain_whole(acme, ada):
+    def writer():
+        write(acme, ada, count=5)
+        connection.close()
+
+    threads = [threading.Thread(target=writer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verify(acme) == (20, None)
+    assert Head.objects.get(team=acme).number == 20
+
+
+def test_every_action_in_the_code_has_its_words():
+    from engines.enums import Verb
+    from engines.operations.moves import AUDITED
+
+    written = {f"engine.{verb}" for verb in Verb} | {f"operation.{state}" for state in AUDITED}
+    assert written <= set(LABELS)

@@ -1,0 +1,115 @@
+"""Keys at rest: sealed for one row, opened with the right key only, never printed."""
+
+import base64
+import pickle
+import traceback
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from portal.audit.models import Entry
+from portal.vault.keys import Sealed, Secret, store, unseal
+from portal.vault.models import Connection, StoredKey
+
+pytestmark = pytest.mark.django_db
+CANARY = "inf_CANARY_7f3a9"
+OTHER = "k2:" + base64.b64encode(b"o" * 32).decode()
+
+
+@pytest.fixture
+def stored(olga, acme_connection):
+    return store(user=olga, connection=acme_connection, secret=Secret(CANARY), label="laptop", scopes=["*"])
+
+
+def again(row):
+    return StoredKey.objects.get(pk=row.pk)
+
+
+def test_what_was_sealed_is_opened(stored):
+    assert unseal(again(stored)).reveal() == CANARY
+
+
+def test_the_row_does_not_hold_the_key(stored):
+    row = StoredKey.objects.filter(pk=stored.pk).values().get()
+    assert CANARY not in str(row)
+    assert row["last_four"] == CANARY[-4:]
+
+
+def test_two_seals_of_one_key_differ(stored, ada, acme_connection):
+    other = store(user=ada, connection=acme_connection, secret=Secret(CANARY), label="x", scopes=[])
+    assert stored.sealed.split(".")[4] != other.sealed.split(".")[4]
+
+
+def test_moved_to_another_row_it_does_not_open(stored, ada, acme_connection):
+    other = store(user=ada, connection=acme_connection, secret=Secret("inf_other"), label="x", scopes=[])
+    StoredKey.objects.filter(pk=other.pk).update(sealed=stored.sealed)
+    with pytest.raises(Sealed):
+        unseal(again(other))
+
+
+def test_pointed_at_another_address_it_does_not_open(stored):
+    Connection.objects.update(base_url="https://evil.example")
+    with pytest.raises(Sealed):
+        unseal(again(stored))
+
+
+def test_without_its_key_encryption_key_it_says_so(stored, settings):
+    settings.VAULT_KEYS = OTHER
+    with pytest.raises(Sealed, match="has no key 't1'"):
+        unseal(again(stored))
+
+
+def test_with_a_wrong_key_of_that_name_it_says_so(stored, settings):
+    settings.VAULT_KEYS = OTHER.replace("k2", "t1")
+    with pytest.raises(Sealed, match="was not sealed with"):
+        unseal(again(stored))
+
+
+def test_rotation_puts_every_key_under_the_first(stored, settings):
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    call_command("rotate_vault_keys")
+    settings.VAULT_KEYS = OTHER
+    assert unseal(again(stored)).reveal() == CANARY
+
+
+def test_rotation_can_be_run_again(stored, settings, capsys):
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    call_command("rotate_vault_keys")
+    call_command("rotate_vault_keys")
+    assert capsys.readouterr().out.splitlines() == ["1 keys re-encrypted under k2", "0 keys re-encrypted under k2"]
+
+
+def test_rotation_without_the_old_key_leaves_the_row_and_fails(stored, settings):
+    settings.VAULT_KEYS = OTHER
+    with pytest.raises(CommandError):
+        call_command("rotate_vault_keys")
+    assert again(stored).sealed == stored.sealed
+
+
+def test_storing_again_replaces(stored, olga, acme_connection):
+    store(user=olga, connection=acme_connection, secret=Secret("inf_new"), label="new", scopes=["*"])
+    assert unseal(StoredKey.objects.get()).reveal() == "inf_new"
+
+
+def test_storing_is_audited_without_the_key(stored):
+    entry = Entry.objects.get(action="key.stored")
+    assert CANARY not in str(Entry.objects.filter(pk=entry.pk).values().get())
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>30}".format, lambda secret: f"{secret}"])
+def test_a_secret_prints_as_dots(show):
+    assert CANARY not in show(Secret(CANARY))
+
+
+def test_a_secret_does_not_leave_the_process():
+    with pytest.raises(TypeError):
+        pickle.dumps(Secret(CANARY))
+
+
+def test_a_failed_opening_shows_no_key_with_all_locals(stored, settings):
+    settings.VAULT_KEYS = OTHER
+    try:
+        unseal(again(stored))
+    except Sealed as error:
+        report = traceback.TracebackException.from_exception(error, capture_locals=True)
+        assert CANARY not in "".join(report.format())
