@@ -1,37 +1,17 @@
 """What people fill in."""
 
-import uuid
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django import forms
 from django.core import signing
 
 from engines.enums import Verb
 from engines.models import Engine
+from engines.tickets import Ticket
 from portal.accounts.models import User
 
-TICKET_MINUTES = 15
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
-
-
-class Ticket(NamedTuple):
-    """What a dialog was about: signed into it, so that it means one operation of one person on one engine."""
-
-    operation_id: uuid.UUID
-    status: str  # the engine's, as shown
-
-    @classmethod
-    def issue(cls, verb: Verb, engine: Engine, user: User) -> str:
-        return signing.dumps([str(uuid.uuid4()), verb, engine.pk, user.pk, engine.status], salt="ticket")
-
-    @classmethod
-    def read(cls, signed: str, verb: Verb, engine: Engine, user: User) -> "Ticket":
-        """Raises signing.BadSignature if it was altered, is too old, or was issued for something else."""
-        operation_id, *about, status = signing.loads(signed, salt="ticket", max_age=TICKET_MINUTES * 60)
-        if about != [verb, engine.pk, user.pk]:
-            raise signing.BadSignature("The form was made for another engine or person.")
-        return cls(uuid.UUID(operation_id), status)
 
 
 class ConfirmForm(forms.Form):

@@ -1,7 +1,7 @@
 """The fleet as last read, and what people asked of it."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -40,7 +40,7 @@ class Engine(models.Model):
     changed_at = models.DateTimeField()  # when `status` last changed, as we saw it
     missing_since = models.DateTimeField(null=True)  # first full pass that did not list it
 
-    objects: ClassVar[TeamManager["Engine"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["connection", "uid"], name="one_row_per_engine")]
@@ -91,7 +91,7 @@ class Operation(models.Model):
     attempts = models.PositiveIntegerField(default=0)  # sends
     sent_at = models.DateTimeField(null=True)  # a reading begun before this proves nothing about it
 
-    objects: ClassVar[TeamManager["Operation"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [
@@ -133,7 +133,7 @@ class Change(models.Model):
     after = models.CharField(max_length=40)
     operation = models.ForeignKey(Operation, null=True, on_delete=models.SET_NULL, related_name="+")
 
-    objects: ClassVar[TeamManager["Change"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         indexes = [models.Index(fields=["engine", "-id"])]

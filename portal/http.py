@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class PortalRequest(HttpRequest):
     """A signed-in person's request: `portal.accounts.middleware.Access` has set team and membership."""
 
-    user: "User"  # type: ignore[assignment]
+    user: "User"
     team: "Team"
     membership: "Membership"
     htmx: HtmxDetails

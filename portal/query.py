@@ -14,7 +14,8 @@ def chips(filters: django_filters.FilterSet, query: QueryDict) -> list[dict[str,
         value = query.get(name)
         if not value:
             continue
-        shown: Any = dict(field.choices).get(value, value) if isinstance(field, forms.ChoiceField) else value
+        choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+        shown = dict(choices).get(value, value)
         found.append({"label": f"{field.label}: {shown}", "url": without(query, name)})
     return found
 

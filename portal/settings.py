@@ -18,7 +18,7 @@ DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = secret("SECRET_KEY")
 VAULT_KEYS = secret("VAULT_KEYS")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 PORTAL_PORT = env.int("PORTAL_PORT", 8000)
 API_PORT = env.int("API_PORT", 8001)
 
@@ -62,6 +62,8 @@ API_MIDDLEWARE = [
     "engines.controlplane.middleware.Format",
 ]
 MIDDLEWARE = PORTAL_MIDDLEWARE if SERVES == "portal" else API_MIDDLEWARE
+if SERVES == "api":  # allauth refuses to start without its middleware, and nobody signs in at the API
+    INSTALLED_APPS = [app for app in INSTALLED_APPS if not app.startswith("allauth")]
 ROOT_URLCONF = "portal.urls" if SERVES == "portal" else "engines.controlplane.urls"
 ASGI_APPLICATION = "portal.asgi.application"
 

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from engines.enums import State
 from engines.models import Engine, Operation
@@ -29,11 +30,12 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
     to = judgement.state
     if to not in (State.SUCCEEDED, State.NEEDS_ATTENTION) and _overdue(operation, now):
         to = State.STUCK
-    facts = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
+    facts: dict[str, Any] = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
     try:
         if to != operation.state and to in MOVES[State(operation.state)]:
-            again = {"next_at": now + RESEND} if to == State.REQUESTED else {}
-            move(operation, to, now=now, note=_note(operation, to, judgement.note), **(facts | again))
+            if to == State.REQUESTED:
+                facts["next_at"] = now + RESEND
+            move(operation, to, now=now, note=_note(operation, to, judgement.note), **facts)
         elif facts:
             amend(operation, **facts)
     except Moved:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 
 from django.db.models import Q
 
@@ -33,11 +34,11 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
     rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now).order_by("next_at")
     for pk, state in rows.values_list("pk", "state")[:BATCH]:
         if state == State.REQUESTED:
-            yield lambda pk=pk: send(str(pk), now)
+            yield partial(send, str(pk), now)
         elif state == State.SENDING:
-            yield lambda pk=pk: recover(str(pk), now)
+            yield partial(recover, str(pk), now)
     for connection_id in due_connections(now):
-        yield lambda connection_id=connection_id: snapshots.refresh(connection_id, now)
+        yield partial(snapshots.refresh, connection_id, now)
 
 
 def due_connections(now: datetime) -> list[int]:

@@ -61,7 +61,7 @@ def sort_of(asked: str) -> str:
     return asked if asked.removeprefix("-") in COLUMNS else DEFAULT_SORT
 
 
-def page_of(rows: QuerySet[Any], order: tuple[str, ...], cursor: str, limit: int = PAGE) -> tuple[Page, bool]:
+def page_of(rows: QuerySet[Any], order: tuple[str, ...], cursor: str, limit: int = PAGE) -> tuple[Page[Any], bool]:
     """Return the page, and whether the cursor in the address was no good and the first page is shown instead."""
     salt = f"page:{rows.model._meta.label_lower}:{order[0]}"
     try:
@@ -70,7 +70,7 @@ def page_of(rows: QuerySet[Any], order: tuple[str, ...], cursor: str, limit: int
         return paginate(rows, order=order, cursor="", limit=limit, salt=salt), True
 
 
-def links(page: Page, query: Any) -> dict[str, Any]:
+def links(page: Page[Any], query: Any) -> dict[str, Any]:
     """Return the page's rows with ready addresses of its neighbours."""
     return {
         "rows": page.rows,

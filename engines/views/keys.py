@@ -27,10 +27,10 @@ def keys(request: PortalRequest) -> HttpResponse:
     status = 200
     if request.method == "POST":
         asked = [one for one in connections if str(one.pk) == request.POST.get("connection")]
-        if asked and (form := keep(request, asked[0])) is None:
-            return redirect("keys")
-        if asked:
-            forms[asked[0]] = form
+        for connection in asked:
+            forms[connection] = KeyForm(request.POST, prefix=f"c{connection.pk}")
+            if keep(request, connection, forms[connection]):
+                return redirect("keys")
         status = 422
     own = StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection")
     others = StoredKey.objects.of(request.team).exclude(user=request.user).select_related("connection", "user")
@@ -43,24 +43,23 @@ def keys(request: PortalRequest) -> HttpResponse:
     return render(request, "keys/list.html", context, status=status)
 
 
-def keep(request: PortalRequest, connection: Connection) -> KeyForm | None:
-    """Check the entered key and store it; return the form with its errors if that did not go well."""
-    form = KeyForm(request.POST, prefix=f"c{connection.pk}")
+def keep(request: PortalRequest, connection: Connection, form: KeyForm) -> bool:
+    """Check the entered key and store it; say whether that went well. The form has the errors if not."""
     if not form.is_valid():
-        return form
+        return False
     secret = Secret(form.cleaned_data["secret"])
     try:
         scopes = scopes_of(connection, secret)
     except errors.ApiError as error:
         form.add_error("secret", f"{error} The key was not stored.")
-        return form
+        return False
     label = form.cleaned_data["label"]
     origin = Origin.of(request)
     with transaction.atomic():
         store(user=request.user, connection=connection, secret=secret, label=label, scopes=scopes, origin=origin)
         Connection.objects.of(request.team).filter(pk=connection.pk).update(refresh_due_at=None)
     messages.success(request, f"“{label}” was checked and is stored, encrypted. Nobody can see it again.")
-    return None
+    return True
 
 
 def scopes_of(connection: Connection, secret: Secret) -> list[str]:

@@ -12,10 +12,11 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
-from engines.forms import ConfirmForm, Ticket
+from engines.forms import ConfirmForm
 from engines.models import Engine, Operation
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
+from engines.tickets import Ticket
 from engines.workers import workers_of
 from portal.audit.origin import Origin
 from portal.http import PortalRequest

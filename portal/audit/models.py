@@ -1,6 +1,6 @@
 """The append-only log. `portal.audit.record` is its only writer."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -50,7 +50,7 @@ class Entry(models.Model):
     prev_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
 
-    objects: ClassVar[TeamManager["Entry"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "number"], name="one_entry_per_number")]

@@ -1,7 +1,7 @@
 """Connections to Engines APIs, and people's keys to them, sealed."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -23,7 +23,7 @@ class Connection(models.Model):
     last_error = models.CharField(max_length=300, blank=True)
     failing_since = models.DateTimeField(null=True)
 
-    objects: ClassVar[TeamManager["Connection"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "base_url"], name="one_connection_per_address")]
@@ -53,7 +53,7 @@ class StoredKey(models.Model):
     last_error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: ClassVar[TeamManager["StoredKey"]] = TeamManager()
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["connection", "user"], name="one_key_per_person_and_connection")]

@@ -3,8 +3,8 @@
 import pytest
 
 from engines.enums import State
-from engines.forms import Ticket
 from engines.models import Engine, Operation
+from engines.tickets import Ticket
 from portal.vault.models import StoredKey
 from tests.engines.conftest import dto, put, read
 
