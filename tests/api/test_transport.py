@@ -3,6 +3,7 @@
 import gzip
 import socket
 import time
+import tracemalloc
 
 import pytest
 
@@ -112,6 +113,16 @@ class TestUnreadable:
         ):
             client.get("eng_1")
 
+    def test_unpacking_stops_at_the_limit_rather_than_after_it(self) -> None:
+        bomb = answers(gzip.compress(b" " * 50_000_000), "200 OK", "Content-Encoding: gzip")
+        with wire(bomb) as server, server.client() as client:
+            tracemalloc.start()
+            with pytest.raises(errors.BadAnswer):
+                client.get("eng_1")
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 20_000_000
+
     def test_a_compressed_answer_is_read(self) -> None:
         packed = answers(gzip.compress(b'{"id": "eng_1"}'), "200 OK", "Content-Encoding: gzip")
         with wire(packed) as server, server.client() as client:
@@ -130,6 +141,20 @@ class TestUnreadable:
             with wire(away) as server, server.client() as client, pytest.raises(errors.BadAnswer):
                 client.get("eng_1")
             assert elsewhere.requests == []
+
+
+def test_a_list_that_leads_in_circles_ends() -> None:
+    circle = answers(b'{"items": [], "next_cursor": "again", "has_next": true}')
+    with wire(circle) as server, server.client() as client, pytest.raises(errors.BadAnswer, match="twice"):
+        list(client.all())
+
+
+def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with wire(FOUND) as server, server.client() as client:
+        assert client.get("eng_1")["id"] == "eng_1"
 
 
 class TestRetries:
