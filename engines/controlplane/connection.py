@@ -1,0 +1,176 @@
+"""An engine's socket: GET /engines/{id}/ws, subprotocol engines.v1, ASGI.
+
+Two coroutines each. One reads frames and answers them; the other sends what the database says is due, woken by
+news or by a tick. Neither knows anything that a restart of this process would lose.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from django.db import DatabaseError
+
+from engines import wire
+from engines.controlplane import auth, formats, frames, problems, sessions
+from engines.controlplane.database import on_rows
+from engines.controlplane.failpoints import failpoint
+from engines.controlplane.models import Engine
+from engines.controlplane.problems import Problem
+from engines.controlplane.sessions import Over, Session
+from engines.controlplane.wakeups import listening
+from portal.logs import request_id
+
+log = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+PATH = re.compile(r"(?:/v1)?/engines/([A-Za-z0-9_-]{1,40})/ws")
+HELLO_SECONDS = 10.0  # to say hello after the connection
+SEND_SECONDS = 10.0  # for one frame to go out; a reader slower than that is as good as gone
+TICK_SECONDS = 5.0  # a wake-up that was lost costs at most this
+CLOSE_TOO_LARGE = 1009
+CLOSE_ERROR = 1011
+
+
+async def serve(scope: Message, receive: Receive, send: Send) -> None:
+    """Hold one connection from handshake to close."""
+    request_id.set(f"socket-{uuid.uuid4().hex[:12]}")
+    await receive()
+    try:
+        session = await on_rows(_admit, scope)
+    except Problem as problem:
+        await _deny(scope, send, problem)
+        return
+    await send({"type": "websocket.accept", "subprotocol": wire.SUBPROTOCOL})
+    try:
+        await _hold(Line(receive, send), session)
+    finally:
+        # Even when this coroutine is cancelled. If it is not reached, the next start clears the session.
+        await asyncio.shield(on_rows(sessions.end, session))
+
+
+def _admit(scope: Message) -> Session:
+    """Check the handshake. Raises Problem."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    path = PATH.fullmatch(scope["path"])
+    if path is None:
+        raise problems.not_found("socket")
+    key = auth.check(headers.get("authorization", ""), "engines:write")
+    if "origin" in headers:
+        raise Problem(403, "forbidden", "This socket is for engines, not for browsers.")
+    if wire.SUBPROTOCOL not in scope.get("subprotocols", ()):
+        raise problems.invalid_request(f"Offer the subprotocol {wire.SUBPROTOCOL}.")
+    engine = Engine.objects.filter(pk=path[1], team=key.team_id).first()
+    if engine is None:
+        raise problems.not_found("engine")
+    return Session(engine_id=engine.pk, key_id=key.pk)
+
+
+async def _deny(scope: Message, send: Send, problem: Problem) -> None:
+    """Answer the handshake over HTTP where the server can, else by a close before the accept, which becomes a 403."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": wire.CLOSE_REFUSED})
+        return
+    version = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-api-version"), "")
+    body, kind = formats.failure(version, problem, request_id.get())
+    headers = [(b"content-type", kind.encode()), (b"vary", formats.HEADER.encode())]
+    await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+class Line:
+    """The two directions of the socket: whole frames, one sender at a time, patience with an end."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._sending = asyncio.Lock()
+
+    async def hear(self, seconds: float) -> frames.Incoming | None:
+        """Return the next frame, None when the other side has hung up. Raises Over."""
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise Over(wire.CLOSE_SILENT, f"nothing was heard for {seconds:.0f} s") from None
+        if message["type"] != "websocket.receive":
+            return None
+        text = message.get("text")
+        if text is None:
+            raise Over(wire.CLOSE_REFUSED, "frames are text")
+        if len(text) > wire.FRAME_LIMIT or len(text.encode(errors="replace")) > wire.FRAME_LIMIT:
+            raise Over(CLOSE_TOO_LARGE, f"a frame has more than {wire.FRAME_LIMIT} bytes")
+        try:
+            return frames.read(text)
+        except frames.BadFrame as error:
+            raise Over(wire.CLOSE_REFUSED, str(error)) from error
+
+    async def say(self, out: Iterable[wire.Frame]) -> None:
+        """Send the frames in order. Raises Over if the other side does not take them."""
+        async with self._sending:
+            for frame in out:
+                failpoint(f"{frame['type']}.before_send")
+                try:
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await self._send({"type": "websocket.send", "text": frames.text(frame)})
+                except TimeoutError:
+                    raise Over(wire.CLOSE_SILENT, "frames are not taken") from None
+                failpoint(f"{frame['type']}.after_send")
+
+    async def close(self, code: int, reason: str) -> None:
+        # The other side may have been quicker.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(1.0):
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def _hold(line: Line, session: Session) -> None:
+    try:
+        hello = await line.hear(HELLO_SECONDS)
+        if hello is None:
+            return
+        if not isinstance(hello, frames.Hello):
+            raise Over(wire.CLOSE_REFUSED, "the first frame must be hello")
+        with listening(session.engine_id) as bell:
+            await line.say(await on_rows(sessions.greet, session, hello))
+            await _first_of(_listen(line, session), _speak(line, session, bell))
+    except Over as over:
+        log.info("engine %s: closing, %s", session.engine_id, over.reason)
+        await line.close(over.code, over.reason)
+    except (OSError, DatabaseError) as error:
+        # The engine comes back by itself and says what it has: nothing is lost with the connection.
+        log.warning("engine %s: connection ended by %s", session.engine_id, error)
+        await line.close(CLOSE_ERROR, "something went wrong here; connect again")
+
+
+async def _first_of(*coroutines: Any) -> None:
+    """Run all until the first one ends, end the others, and raise what it raised."""
+    running = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _listen(line: Line, session: Session) -> None:
+    while (said := await line.hear(wire.DEAD_AFTER_SECONDS)) is not None:
+        await line.say(await on_rows(sessions.hear, session, said))
+
+
+async def _speak(line: Line, session: Session, bell: asyncio.Event) -> None:
+    while True:
+        bell.clear()
+        await line.say(await on_rows(sessions.due, session))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TICK_SECONDS):
+                await bell.wait()

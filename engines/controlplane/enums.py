@@ -1,0 +1,69 @@
+"""The control plane's own words: what a row is, whatever the wire calls it."""
+
+from enum import StrEnum
+
+from django.db import models
+
+from engines.enums import TaskStatus
+
+
+class EngineState(models.TextChoices):
+    """Where an engine is in its life. Whether it is connected is another fact: `Engine.session`."""
+
+    PENDING = "pending"  # registered, never connected
+    RUNNING = "running"
+    DRAINING = "draining"  # takes nothing new, for good: only `drained` ends it
+    STOPPED = "stopped"
+
+
+class Infra(StrEnum):
+    CLOUD = "cloud"
+    PRIVATE = "private"
+    PRIVATE_FIRST = "private_first"
+
+
+class OnEngineLoss(models.TextChoices):
+    """What becomes of a task that ran when its engine's process died."""
+
+    FAIL = "fail"
+    REQUEUE = "requeue"
+
+
+class EventKind(models.TextChoices):
+    QUEUED = "queued"
+    WAITING = "waiting"
+    DISPATCHED = "dispatched"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    REQUEUED = "requeued"
+    CANCELLING = "cancelling"
+    LOG = "log"
+    ENDED = "ended"
+    LATE = "late"  # a result that came after the task had ended otherwise
+
+
+# A worker is taken by a task in one of these.
+LIVE = (
+    TaskStatus.DISPATCHED,
+    TaskStatus.PREPARING,
+    TaskStatus.SERVING,
+    TaskStatus.SETTING_UP,
+    TaskStatus.RUNNING,
+    TaskStatus.CANCELLING,
+    TaskStatus.UPLOADING,
+)
+ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.REJECTED)
+
+MOVES: dict[TaskStatus, tuple[TaskStatus, ...]] = {
+    TaskStatus.QUEUED: (TaskStatus.DISPATCHED, *ENDED),
+    TaskStatus.DISPATCHED: (TaskStatus.RUNNING, TaskStatus.QUEUED, TaskStatus.CANCELLING, *ENDED),
+    TaskStatus.RUNNING: (TaskStatus.QUEUED, TaskStatus.CANCELLING, *ENDED),
+    TaskStatus.CANCELLING: ENDED,
+}
+
+# What a result frame says, as a status.
+RESULTS = {
+    "completed": TaskStatus.COMPLETED,
+    "failed": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+}

@@ -1,0 +1,62 @@
+"""The keys that this API issues: random, shown once, kept as a hash."""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+from django.utils.timezone import now
+
+from engines.controlplane.models import ApiKey, Team
+
+PREFIX = "inf_"
+SCOPES = ("engines:read", "engines:write", "tasks:read", "tasks:write")
+USED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: not every reading should cost a write
+
+
+def issue(
+    team: Team, name: str, scopes: Collection[str] = (), expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key and return its row and its text, which nobody can read again. No scopes: full access."""
+    text = PREFIX + secrets.token_urlsafe(32)
+    row = ApiKey.objects.create(
+        team=team,
+        name=name,
+        prefix=text[:12],
+        digest=digest(text),
+        scopes=sorted(set(scopes)),
+        expires_at=expires_at,
+    )
+    return row, text
+
+
+def digest(text: str) -> str:
+    # 256 random bits need neither salt nor stretching, and equal hashes can be looked up by index.
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def find(text: str) -> ApiKey | None:
+    """Return the key that is valid now, noting its use; None if there is none."""
+    key = valid().filter(digest=digest(text)).select_related("team").first()
+    if key is not None and (key.last_used_at is None or now() - key.last_used_at > USED_EVERY):
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now())
+    return key
+
+
+def valid() -> QuerySet[ApiKey]:
+    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=now())
+    return ApiKey.objects.filter(unexpired, revoked_at__isnull=True)
+
+
+def grants(scopes: Iterable[str], needed: str) -> bool:
+    """Say whether a key with these scopes may do what `needed` stands for. Writing implies reading."""
+    held = set(scopes)
+    resource, _, action = needed.partition(":")
+    return not held or bool(held & {"*", needed}) or (action == "read" and f"{resource}:write" in held)
+
+
+def may_serve(key_id: str) -> bool:
+    """Say whether an engine may go on being connected with this key."""
+    key = valid().filter(pk=key_id).first()
+    return key is not None and grants(key.scopes, "engines:write")

@@ -1,0 +1,72 @@
+"""Every answer of this API leaves through here, whoever made it: view, router, framework or crash."""
+
+import logging
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
+
+from engines.controlplane import formats, problems
+from engines.controlplane.problems import Problem
+
+log = logging.getLogger(__name__)
+
+# Read by people and tools that know nothing of formats.
+AS_IS = ("/healthz", "/openapi.json")
+TOO_LARGE = "engines.body_too_large"  # set on the ASGI scope by asgi.py, which stops reading there
+
+
+class Refusal(HttpResponse):
+    """An answer that still has to get its format."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(status=problem.status)
+        self.problem = problem
+
+
+class Format:
+    """Strip /v1, refuse bodies that are too large, and put every answer in the format that was asked for."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("/v1/"):
+            request.path_info = request.path = request.path_info.removeprefix("/v1")
+        response = Refusal(_too_large()) if _is_too_large(request) else self.get_response(request)
+        if request.path_info not in AS_IS or response.status_code >= 400:
+            _render(request, response)
+        patch_vary_headers(response, [formats.HEADER])
+        response.headers.setdefault("Cache-Control", "no-store")
+        response["Content-Length"] = str(len(response.content))
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        # The traceback is for the log. What it says may be anything, so nothing of it goes out.
+        log.exception("%s %s failed", request.method, request.path_info)
+        return Refusal(Problem(500, "internal_error", "Something went wrong here. The log knows it by the request id."))
+
+
+def _render(request: HttpRequest, response: HttpResponse) -> None:
+    version = request.headers.get(formats.HEADER, "").strip()
+    if response.status_code < 400:
+        response.content = formats.success(version, response.status_code, response.content)
+        return
+    problem = getattr(response, "problem", None) or problems.from_status(response.status_code)
+    request_id = getattr(request, "request_id", "")
+    response.content, response["Content-Type"] = formats.failure(version, problem, request_id)
+    if response.status_code == 401:
+        response["WWW-Authenticate"] = "Bearer"
+
+
+def _is_too_large(request: HttpRequest) -> bool:
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+    if TOO_LARGE in getattr(request, "scope", {}):
+        return True
+    return announced.isdecimal() and int(announced) > limit
+
+
+def _too_large() -> Problem:
+    return Problem(413, "payload_too_large", f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")

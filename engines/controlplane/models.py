@@ -1,0 +1,213 @@
+"""The control plane's truth. Everything else here may be killed at any moment and reads these rows again."""
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Case, Q, Value, When
+from django.utils.timezone import now
+
+from engines.controlplane.enums import LIVE, EngineState, EventKind, OnEngineLoss
+from engines.enums import EngineStatus, TaskStatus
+
+DATABASE = "controlplane"
+
+atomic: Callable[[], Any] = partial(transaction.atomic, using=DATABASE)
+
+
+def _id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def team_id() -> str:
+    return _id("team")
+
+
+def key_id() -> str:
+    return _id("key")
+
+
+def engine_id() -> str:
+    return _id("eng")
+
+
+def worker_id() -> str:
+    return _id("wrk")
+
+
+def task_id() -> str:
+    return _id("task")
+
+
+class Team(models.Model):
+    id = models.CharField(primary_key=True, max_length=40, default=team_id, editable=False)
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=200)
+    balance_microcents = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ApiKey(models.Model):
+    """A key that we issued. Only its hash is here: a copy of this table opens nothing."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=key_id, editable=False)
+    team = models.ForeignKey(Team, models.CASCADE)
+    name = models.CharField(max_length=200)
+    prefix = models.CharField(max_length=12)
+    digest = models.CharField(max_length=64, unique=True)
+    scopes = models.JSONField(default=list)  # empty: everything
+    created_at = models.DateTimeField(default=now)
+    last_used_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class Engine(models.Model):
+    """An engine as the control plane knows it.
+
+    `session` is set exactly while a connection is registered whose hello was reconciled: it is the permission
+    to dispatch. `mode` is what the engine says of itself: one that was asked to stop on its own host takes nothing.
+    """
+
+    id = models.CharField(primary_key=True, max_length=40, default=engine_id, editable=False)
+    team = models.ForeignKey(Team, models.CASCADE)
+    name = models.CharField(max_length=200)
+    state = models.CharField(max_length=20, choices=EngineState, default=EngineState.PENDING)
+    session = models.UUIDField(null=True)
+    held_by = models.CharField(max_length=200, default="")  # the process that has the socket, host:port
+    connected_at = models.DateTimeField(null=True)
+    heartbeat_at = models.DateTimeField(null=True)
+    mode = models.CharField(max_length=20, default="running")
+    boot_id = models.CharField(max_length=100, default="")  # of the process that registered last
+    drain_epoch = models.PositiveIntegerField(default=0)
+    drained_epoch = models.PositiveIntegerField(default=0)
+    api_url = models.CharField(max_length=500, default="")
+    version = models.CharField(max_length=100, default="")
+    public_key = models.TextField(default="")
+    config = models.JSONField(default=dict)
+    system_info = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+    # The contract's word. In the database, so that lists can filter and sort by it.
+    status = models.GeneratedField(
+        expression=Case(
+            When(
+                session__isnull=True,
+                state__in=[EngineState.RUNNING, EngineState.DRAINING],
+                then=Value(str(EngineStatus.DISCONNECTED)),
+            ),
+            default="state",
+        ),
+        output_field=models.CharField(max_length=20),
+        db_persist=True,
+    )
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "-created_at", "-id"], name="engine_newest")]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=EngineState.values), name="engine_state_known"),
+            models.CheckConstraint(condition=Q(drained_epoch__lte=models.F("drain_epoch")), name="engine_drained_late"),
+            models.CheckConstraint(
+                condition=~Q(state=EngineState.DRAINING) | Q(drain_epoch__gt=0), name="engine_draining_has_epoch"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def takes_tasks(self) -> bool:
+        return self.state == EngineState.RUNNING and self.session is not None and self.mode == "running"
+
+
+class Worker(models.Model):
+    id = models.CharField(primary_key=True, max_length=40, default=worker_id, editable=False)
+    engine = models.ForeignKey(Engine, models.CASCADE, related_name="workers")
+    kind = models.CharField(max_length=3, choices=[("gpu", "GPU"), ("cpu", "CPU")])
+    index = models.PositiveIntegerField()
+    gpus = models.JSONField(default=list)
+    cpus = models.JSONField(default=list)
+    rams = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=now)
+    status_at = models.DateTimeField(default=now)  # when it last became busy or idle
+    retired_at = models.DateTimeField(null=True)  # the engine registered without it
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["engine", "kind", "index"], name="worker_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.index}"
+
+
+class Task(models.Model):
+    """Something to run. It moves in engines.controlplane.tasks and nowhere else."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=task_id, editable=False)
+    team = models.ForeignKey(Team, models.CASCADE)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
+    app = models.CharField(max_length=200)
+    input = models.JSONField(default=dict)
+    infra = models.CharField(max_length=20, default="")
+    targets = models.JSONField(default=list)  # worker ids or names; empty: any
+    on_engine_loss = models.CharField(max_length=10, choices=OnEngineLoss, default=OnEngineLoss.FAIL)
+    status = models.PositiveSmallIntegerField(
+        choices=[(status.value, status.name.lower()) for status in TaskStatus], default=TaskStatus.QUEUED
+    )
+    output = models.JSONField(null=True)
+    error = models.TextField(default="")
+    progress = models.FloatField(default=0)
+    message = models.CharField(max_length=500, default="")
+    waiting_for = models.CharField(max_length=40, default="")  # why a queued task is still queued
+    engine = models.ForeignKey(Engine, models.PROTECT, null=True)
+    worker = models.ForeignKey(Worker, models.PROTECT, null=True)
+    boot_id = models.CharField(max_length=100, default="")  # the engine process that accepted it
+    attempt = models.PositiveIntegerField(default=0)  # how often it was dispatched
+    not_before = models.DateTimeField(default=now)  # a refused task waits a moment
+    unmatched_since = models.DateTimeField(null=True)  # no active worker could ever take it
+    logged = models.PositiveIntegerField(default=0)  # characters of output kept
+    created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+    dispatched_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["team", "-created_at", "-id"], name="task_newest"),
+            models.Index(fields=["team", "created_at", "id"], condition=Q(status=TaskStatus.QUEUED), name="task_queue"),
+            models.Index(fields=["engine"], condition=Q(status__in=LIVE), name="task_live"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["worker"], condition=Q(status__in=LIVE), name="one_live_task_per_worker"),
+            models.CheckConstraint(
+                condition=~Q(status__in=LIVE) | Q(engine__isnull=False, worker__isnull=False),
+                name="a_live_task_has_a_worker",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class TaskEvent(models.Model):
+    """What happened to a task, in order of its id."""
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="events")
+    at = models.DateTimeField(default=now)
+    kind = models.CharField(max_length=20, choices=EventKind)
+    text = models.TextField(default="")
+    engine = models.ForeignKey(Engine, models.SET_NULL, null=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text}"
