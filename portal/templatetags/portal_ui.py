@@ -4,7 +4,7 @@ Plain functions that build their HTML: a fleet page calls them a thousand times.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django import template
 from django.forms import BoundField, CheckboxInput, Select
@@ -73,6 +73,16 @@ def status(word: str, label: str = "") -> SafeString:
 
 
 @register.simple_tag
+def tone(word: str) -> str:
+    return f"tone-{LOOKS.get(word, UNKNOWN).tone}"
+
+
+@register.simple_tag
+def status_icon(word: str) -> SafeString:
+    return icon(LOOKS.get(word, UNKNOWN).icon)
+
+
+@register.simple_tag
 def ago(value: datetime | str | None, style: str = "ago") -> SafeString:
     """How long ago ("ago"), for how long by now ("for"), or until when ("left"). The exact time is one hover
     or focus away. portal.js keeps the words current by the same rules."""
@@ -119,6 +129,11 @@ def span(seconds: int, *, fine: bool = False) -> str:
 
 
 @register.simple_tag
+def duration(start: datetime, end: datetime) -> str:
+    return span(max(int((end - start).total_seconds()), 0), fine=True)
+
+
+@register.simple_tag
 def pips(busy: int, total: int) -> SafeString:
     """One dot per worker, filled where it is busy; a bar where dots would be too many. Words say the same."""
     words = format_html('<span class="pips-words">{} of {} busy</span>', busy, total)
@@ -141,6 +156,6 @@ def control(field: BoundField, css: str = "") -> SafeString:
 
 
 @register.filter
-def without(context_value: Any, other: Any) -> int:
-    """Subtract, for the rest of a count."""
-    return int(context_value) - int(other)
+def less(number: int, other: int) -> int:
+    """Return the rest of a count."""
+    return number - other
