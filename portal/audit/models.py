@@ -16,6 +16,8 @@ class Head(models.Model):
     number = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
 
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
+
     def __str__(self) -> str:
         return f"#{self.number} {self.hash[:12]}"
 
@@ -32,7 +34,8 @@ class Entry(models.Model):
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
     number = models.PositiveBigIntegerField()
     at = models.DateTimeField()
-    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_constraint=False)
+    # The number stays when the person goes: it is part of the hash, so setting it to null would break the chain.
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.DO_NOTHING, db_constraint=False)
     actor_name = models.CharField(max_length=150)
     role = models.CharField(max_length=20, blank=True)
     address = models.CharField(max_length=64, blank=True)

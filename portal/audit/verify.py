@@ -19,21 +19,37 @@ class Fault:
 
 
 def verify(team: Team) -> tuple[int, Fault | None]:
-    """Return how many entries are whole, and the first fault. Finds changed, missing, inserted and swapped entries."""
+    """Return how many entries are whole, and the first fault: an entry changed, missing, inserted or swapped.
+
+    Entries written meanwhile are left to the next time.
+    """
+    head = Head.objects.filter(team=team).first() or Head(team=team)
     expected, previous = 1, START
-    for entry in _entries(team):
-        if entry.number != expected:
-            return expected - 1, Fault(expected, "is missing")
-        if entry.prev_hash != previous:
-            return expected - 1, Fault(expected, "does not follow the entry before it")
-        if entry.hash != digest(entry):
-            return expected - 1, Fault(expected, "was changed after it was written")
+    for entry in _entries(team, head):
+        if words := _fault(entry, expected, previous):
+            return expected - 1, Fault(expected, words)
         expected, previous = expected + 1, entry.hash
-    head = Head.objects.filter(team=team).first()
-    if head is not None and (head.number, head.hash) != (expected - 1, previous):
+    if expected <= head.number:
         return expected - 1, Fault(expected, f"is missing: the log should end with #{head.number}")
-    return expected - 1, None
+    if previous != head.hash:
+        return expected - 1, Fault(head.number, "is not the one that the log should end with")
+    return expected - 1, _beyond(team)
 
 
-def _entries(team: Team) -> Iterator[Entry]:
-    return Entry.objects.of(team).order_by("number").iterator(chunk_size=2000)
+def _fault(entry: Entry, expected: int, previous: str) -> str:
+    if entry.number != expected:
+        return "is missing"
+    if entry.prev_hash != previous:
+        return "does not follow the entry before it"
+    return "" if entry.hash == digest(entry) else "was changed after it was written"
+
+
+def _entries(team: Team, head: Head) -> Iterator[Entry]:
+    return Entry.objects.of(team).filter(number__lte=head.number).order_by("number").iterator(chunk_size=2000)
+
+
+def _beyond(team: Team) -> Fault | None:
+    """Find an entry after the end. The entry is read before the end is: an honest writer moves both at once."""
+    last = Entry.objects.of(team).order_by("-number").values_list("number", flat=True).first() or 0
+    end = Head.objects.filter(team=team).values_list("number", flat=True).first() or 0
+    return Fault(end + 1, f"was inserted: the log should end with #{end}") if last > end else None

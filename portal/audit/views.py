@@ -5,34 +5,31 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_safe
+from django.views.decorators.vary import vary_on_headers
 
 from portal.audit.filters import EntryFilter
 from portal.audit.labels import label
 from portal.audit.models import Entry, Head
 from portal.http import PortalRequest
-from portal.keyset import BadCursor, paginate
-from portal.query import chips, without
+from portal.query import chips, links, page_of
 
 PAGE = 50
 
 
 @require_safe
+@vary_on_headers("HX-Request", "HX-Target")
 def log(request: PortalRequest) -> HttpResponse:
     filters = EntryFilter(request.GET, queryset=Entry.objects.of(request.team))
-    cursor, bad_cursor = request.GET.get("cursor", ""), False
-    try:
-        page = paginate(filters.qs, order=("-number",), cursor=cursor, limit=PAGE, salt="audit")
-    except BadCursor:
-        page, bad_cursor = paginate(filters.qs, order=("-number",), cursor="", limit=PAGE, salt="audit"), True
+    page, bad_cursor = page_of(filters.qs, ("-number",), request.GET.get("cursor", ""), PAGE)
     context = {
-        "rows": [{"entry": row, "sentence": label(row.action)} for row in page.rows],
-        "next": without(request.GET, cursor=page.next) if page.next else None,
-        "previous": without(request.GET, cursor=page.previous) if page.previous else None,
+        "rows": [{"entry": row, "sentence": label(row.action), "target_url": target_url(row)} for row in page.rows],
+        "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
         "filter": filters,
         "chips": chips(filters, request.GET),
-        "head": Head.objects.filter(team=request.team).first(),
+        "head": Head.objects.of(request.team).first(),
     }
     fragment = request.htmx and request.htmx.target == "audit"
     return render(request, "audit/_table.html" if fragment else "audit/list.html", context)
@@ -45,6 +42,8 @@ def entry(request: PortalRequest, number: int) -> HttpResponse:
     context = {
         "entry": found,
         "sentence": label(found.action),
+        "target_url": target_url(found),
+        "operation_url": address("operation", found.operation_id),
         "changes": changes(found),
         "detail": json.dumps(found.detail, indent=2, ensure_ascii=False) if found.detail else "",
         "newer": rows.filter(number=number + 1).values_list("number", flat=True).first(),
@@ -58,3 +57,16 @@ def changes(found: Entry) -> list[tuple[str, Any, Any]]:
     names = sorted({*found.before, *found.after})
     pairs = [(name, found.before.get(name, ""), found.after.get(name, "")) for name in names]
     return [(name, old, new) for name, old, new in pairs if old != new]
+
+
+def target_url(found: Entry) -> str:
+    """Return where the target is shown; "" for targets without a page."""
+    return address("engine", found.target_id) if found.target_type == "engines.engine" else ""
+
+
+def address(name: str, argument: str) -> str:
+    """Return the page's address; "" if there is none. Ids in the log are text from elsewhere: any may be odd."""
+    try:
+        return reverse(name, args=[argument])
+    except NoReverseMatch:
+        return ""

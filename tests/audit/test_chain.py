@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from portal.audit.labels import LABELS
 from portal.audit.log import digest, record
@@ -62,6 +62,22 @@ class TestTampering:
         last.save()
         assert fault(log) == 6
 
+    def test_a_rehashed_last_entry_is_found(self, log):
+        entry = Entry.objects.get(number=5)
+        entry.reason = "another reason"
+        Entry.objects.filter(number=5).update(reason=entry.reason, hash=digest(entry))
+        assert fault(log) == 5
+
+    def test_a_lost_head_is_found(self, log):
+        Head.objects.all().delete()
+        assert fault(log) == 1
+
+    def test_an_entry_moved_in_from_another_team_is_found(self, log, other_team, mallory):
+        write(other_team, mallory, count=5)
+        Entry.objects.filter(team=log, number=3).delete()
+        Entry.objects.filter(team=other_team, number=3).update(team=log)
+        assert fault(log) == 3
+
     def test_the_command_says_which_entry(self, log):
         Entry.objects.filter(number=3).update(actor_name="somebody else")
         with pytest.raises(CommandError, match="acme: entry #3 was changed"):
@@ -73,9 +89,40 @@ class TestTampering:
 
 
 @pytest.mark.django_db
-def test_a_name_that_looks_like_a_secret_is_refused(acme, ada):
+@pytest.mark.parametrize("after", [{"api_key": "x"}, {"key": {"Secret": "x"}}, {"keys": [{"access_token": "x"}]}])
+def test_a_name_that_looks_like_a_secret_is_refused(acme, ada, after):
     with pytest.raises(ValueError, match="does not belong"):
-        record(team=acme, actor=ada, action="key.stored", target=ada, after={"api_key": "x"})
+        record(team=acme, actor=ada, action="key.stored", target=ada, after=after)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "value", ["nul \0 byte", 1e20, -0.0, 0.1, float("nan"), "\u202eright to left", (1, 2), {1: None}]
+)
+def test_odd_values_come_back_as_they_were_hashed(acme, ada, value):
+    record(team=acme, actor=ada, action="key.stored", target=ada, reason="why\0", odd=value)
+    assert verify(acme) == (1, None)
+
+
+@pytest.mark.django_db
+def test_the_log_outlives_its_people(log, ada):
+    ada.delete()
+    assert verify(log) == (5, None)
+
+
+@pytest.mark.django_db
+def test_what_is_rolled_back_leaves_no_entry(log, ada):
+    with transaction.atomic():
+        write(log, ada, count=1)
+        transaction.set_rollback(True)
+    assert verify(log) == (5, None)
+
+
+@pytest.mark.django_db
+def test_open_pages_hear_of_a_new_entry(acme, ada, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks() as waiting:
+        write(acme, ada, count=1)
+    assert [(message.team_id, message.topics) for message in waiting] == [(acme.pk, ("audit",))]
 
 
 @pytest.mark.django_db

@@ -28,7 +28,7 @@ def test_pages_lead_to_every_entry_once(log, audra, client_of):
     while query is not None:
         context = client.get(f"/audit/{query}").context
         seen += [row["entry"].number for row in context["rows"]]
-        query = context["next"]
+        query = context["page"]["next"]
     assert seen == list(range(120, 0, -1))
 
 
