@@ -40,7 +40,8 @@ def fleet(request: PortalRequest) -> HttpResponse:
     sort = sort_of(request.GET.get("sort", ""))
     page, bad_cursor = page_of(rows, (sort, "-id" if sort.startswith("-") else "id"), request.GET.get("cursor", ""))
     connections = list(Connection.objects.of(request.team))
-    prepare(page.rows, request, connections, now)
+    keys = {key.connection_id: key for key in StoredKey.objects.of(request.team).filter(user=request.user)}
+    prepare(page.rows, request, connections, keys, now)
     context = {
         "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
@@ -49,7 +50,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "counts": counts(request),
         "columns": columns(request, sort),
         "connections": connections,
-        "key_missing": not StoredKey.objects.of(request.team).filter(user=request.user).exists(),
+        "key_missing": not keys,
         "automation_since": automation_since(now),
     }
     fragment = request.htmx and request.htmx.target == "fleet"
@@ -79,10 +80,15 @@ def links(page: Page[Any], query: Any) -> dict[str, Any]:
     }
 
 
-def prepare(rows: list[Engine], request: PortalRequest, connections: list[Connection], now: datetime) -> None:
-    """Give each row what the table shows beside its columns, in two queries for the whole page."""
+def prepare(
+    rows: list[Engine],
+    request: PortalRequest,
+    connections: list[Connection],
+    keys: dict[int, StoredKey],
+    now: datetime,
+) -> None:
+    """Give each row what the table shows beside its columns, in one query for the whole page."""
     by_pk = {connection.pk: connection for connection in connections}
-    keys = {key.connection_id: key for key in StoredKey.objects.of(request.team).filter(user=request.user)}
     opened = Operation.objects.of(request.team).filter(engine__in=rows, state__in=OPEN)
     by_engine = {operation.engine_id: operation for operation in opened}
     for row in rows:

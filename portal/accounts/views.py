@@ -37,4 +37,6 @@ def switch(request: PortalRequest) -> HttpResponse:
 
 def abilities() -> list[dict[str, Any]]:
     """Return for each ability which roles have it, read off the table that the server enforces."""
-    return [{"label": label, "allowed": [may(role, *where) for role in Role]} for label, where in ABILITIES.items()]
+    return [
+        {"label": label, "roles": [(role, may(role, *where)) for role in Role]} for label, where in ABILITIES.items()
+    ]

@@ -22,7 +22,7 @@ PAGE = 50
 @vary_on_headers("HX-Request", "HX-Target")
 def log(request: PortalRequest) -> HttpResponse:
     filters = EntryFilter(request.GET, queryset=Entry.objects.of(request.team))
-    page, bad_cursor = page_of(filters.qs, ("-number",), request.GET.get("cursor", ""), PAGE)
+    page, bad_cursor = page_of(request, filters.qs, ("-number",), PAGE)
     context = {
         "rows": [{"entry": row, "sentence": label(row.action), "target_url": target_url(row)} for row in page.rows],
         "page": links(page, request.GET),

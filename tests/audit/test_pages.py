@@ -16,7 +16,7 @@ def log(acme, ada, olga):
 
 
 def shown(client, query=""):
-    return [row["entry"].number for row in client.get(f"/audit/{query}").context["rows"]]
+    return [row["entry"].number for row in client.get(f"/audit/{query}").context["page"]["rows"]]
 
 
 def test_it_starts_with_the_newest(log, audra, client_of):
@@ -26,7 +26,7 @@ def test_it_starts_with_the_newest(log, audra, client_of):
 def test_pages_lead_to_every_entry_once(log, audra, client_of):
     client, query, seen = client_of(audra), "", []
     while query is not None:
-        context = client.get(f"/audit/{query}").context
+        context = client.get(f"/audit/{query}").context["page"]
         seen += [row["entry"].number for row in context["rows"]]
         query = context["page"]["next"]
     assert seen == list(range(120, 0, -1))
