@@ -4,9 +4,12 @@ import asyncio
 import json
 import logging
 import random
+import signal
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Any
 
 import redis.asyncio
@@ -35,6 +38,7 @@ class Hub:
         self._url = url
         self._streams: defaultdict[int, set[Stream]] = defaultdict(set)
         self._up: bool | None = None  # None until the first attempt has gone one way or the other
+        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextmanager
@@ -44,6 +48,8 @@ class Hub:
         stream = Stream(viewer)
         if self._up is not None:
             stream.signal(UP if self._up else DOWN)
+        if self._closing:
+            stream.end()
         self._streams[viewer.team_id].add(stream)
         try:
             yield stream
@@ -57,6 +63,23 @@ class Hub:
             for task in self._tasks:
                 task.cancel()
             self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._check())]
+
+    def end_with_the_server(self) -> None:
+        """End all streams when the server is told to stop: it would wait for them, and cut them off in the end."""
+        server = signal.getsignal(signal.SIGTERM)
+        if not callable(server) or threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.loop.call_soon_threadsafe(self._end_all)
+            server(number, frame)
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def _end_all(self) -> None:
+        self._closing = True
+        for stream in self._all():
+            stream.end()
 
     def _all(self) -> list[Stream]:
         return [stream for streams in self._streams.values() for stream in streams]
@@ -153,4 +176,5 @@ def hub() -> Hub:
     """Return the hub of the running event loop."""
     if not _hubs or _hubs[0].loop is not asyncio.get_running_loop():
         _hubs[:] = [Hub(settings.REDIS_URL)]
+        _hubs[0].end_with_the_server()
     return _hubs[0]

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import redis
 
 from portal.live import hub as hub_module
-from portal.live.hub import Hub
+from portal.live.hub import Hub, hub
 from portal.live.stream import DOWN, UP, Stream
 from portal.live.viewers import Viewer
 from tests.live.broker import Broker, absent, running, silent
@@ -147,3 +149,27 @@ def test_a_waiting_stream_is_roused(wake: Callable[[Stream], None]) -> None:
         return await soon(stream.next())
 
     assert asyncio.run(scene()) in (b"", UP)
+
+
+@pytest.fixture
+def server_told() -> Iterator[list[int]]:
+    """Stand in for the server's own handler of SIGTERM; the signals it was told of."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_streams_end_when_the_server_is_told_to_stop_and_so_does_one_that_comes_late(
+    broker: Broker, server_told: list[int]
+) -> None:
+    async def scene() -> list[bytes]:
+        with hub().stream(ANNA) as stream:
+            await soon(stream.next())
+            os.kill(os.getpid(), signal.SIGTERM)
+            last = await soon(stream.next())
+            with hub().stream(ANNA) as late:
+                return [last, await soon(late.next())]
+
+    assert asyncio.run(scene()) == [b"", b""]
+    assert server_told == [signal.SIGTERM]
