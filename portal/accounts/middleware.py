@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
 from portal.accounts.access import PUBLIC, Who, who
@@ -23,15 +26,14 @@ class Access(MiddlewareMixin):
     ) -> HttpResponse | None:
         match = request.resolver_match
         allowed = who(match.url_name or "" if match else "", request.method or "GET")
-        membership = membership_of(request)
-        if membership is not None:
-            request.team, request.membership = membership.team, membership  # type: ignore[attr-defined]
         if allowed == PUBLIC:
-            return None
+            return None  # asks the database nothing: a health check must not hang on it
         if not request.user.is_authenticated:
             return redirect_to_login(request)
+        membership = membership_of(request)
         if membership is None:
             return render(request, "account/no_team.html", status=403)
+        request.team, request.membership = membership.team, membership  # type: ignore[attr-defined]
         if isinstance(allowed, frozenset) and membership.role not in allowed:
             return refused(request, membership, allowed)
         return None
@@ -39,18 +41,20 @@ class Access(MiddlewareMixin):
 
 def membership_of(request: HttpRequest) -> Membership | None:
     """Return the membership of the chosen team, else the first one. Read anew at each request: a role change holds."""
-    if not request.user.is_authenticated:
-        return None
-    rows = Membership.objects.filter(user=request.user).select_related("team").order_by("pk")
+    rows = list(Membership.objects.filter(user=request.user.pk).select_related("team").order_by("pk"))
     chosen = [row for row in rows if row.team.slug == request.session.get("team")]
     return next(iter([*chosen, *rows]), None)
 
 
 def redirect_to_login(request: HttpRequest) -> HttpResponse:
-    from django.contrib.auth.views import redirect_to_login as to_login
-
-    safe = request.method in ("GET", "HEAD") and not getattr(request, "htmx", False)
-    return to_login(request.get_full_path()) if safe else redirect("account_login")
+    """Send the browser to sign in, and afterwards back to the page it was on; a form is not sent again by itself."""
+    htmx = getattr(request, "htmx", None)
+    if htmx:
+        back = htmx.current_url_abs_path or ""
+    else:
+        back = request.get_full_path() if request.method in ("GET", "HEAD") else ""
+    login = reverse("account_login")
+    return redirect(f"{login}?{urlencode({REDIRECT_FIELD_NAME: back})}" if back else login)
 
 
 def refused(request: HttpRequest, membership: Membership, allowed: Who) -> HttpResponse:

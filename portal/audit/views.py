@@ -1,6 +1,5 @@
 """The audit log as auditors read it: newest first, filtered by the address, a page at a time, never counted."""
 
-import json
 from typing import Any
 
 from django.http import HttpResponse
@@ -24,8 +23,7 @@ def log(request: PortalRequest) -> HttpResponse:
     filters = EntryFilter(request.GET, queryset=Entry.objects.of(request.team))
     page, bad_cursor = page_of(request, filters.qs, ("-number",), PAGE)
     context = {
-        "rows": [{"entry": row, "sentence": label(row.action), "target_url": target_url(row)} for row in page.rows],
-        "page": links(page, request.GET),
+        "page": links(page, request.GET) | {"rows": [in_words(row) for row in page.rows]},
         "bad_cursor": bad_cursor,
         "filter": filters,
         "chips": chips(filters, request.GET),
@@ -40,16 +38,18 @@ def entry(request: PortalRequest, number: int) -> HttpResponse:
     rows = Entry.objects.of(request.team)
     found = get_object_or_404(rows, number=number)
     context = {
-        "entry": found,
-        "sentence": label(found.action),
-        "target_url": target_url(found),
+        **in_words(found),
         "operation_url": address("operation", found.operation_id),
         "changes": changes(found),
-        "detail": json.dumps(found.detail, indent=2, ensure_ascii=False) if found.detail else "",
+        "detail": sorted(found.detail.items()),
         "newer": rows.filter(number=number + 1).values_list("number", flat=True).first(),
         "older": rows.filter(number=number - 1).values_list("number", flat=True).first(),
     }
     return render(request, "audit/entry.html", context)
+
+
+def in_words(found: Entry) -> dict[str, Any]:
+    return {"entry": found, "sentence": label(found.action), "target_url": target_url(found)}
 
 
 def changes(found: Entry) -> list[tuple[str, Any, Any]]:
