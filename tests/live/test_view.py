@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.test import Client
 
 from portal.accounts.models import Membership, Team, User
@@ -32,11 +33,23 @@ def cookie_of(browser: Client) -> str:
     return "; ".join(f"{name}={morsel.value}" for name, morsel in browser.cookies.items())
 
 
+async def aside(work: Callable[..., object], *arguments: object) -> None:
+    """Do it in a thread, as a view or a worker would, and leave no connection behind there."""
+
+    def do() -> None:
+        try:
+            work(*arguments)
+        finally:
+            connections.close_all()
+
+    await sync_to_async(do)()
+
+
 def test_it_brings_what_the_team_publishes(broker: Broker, acme: Team, cookie: str) -> None:
     async def scene() -> bytes:
         async with get("/live/", cookie) as answer:
             await answer.until(b"event: up")
-            await sync_to_async(publish)(acme.pk, "engines")
+            await aside(publish, acme.pk, "engines")
             return await answer.until(b"topics")
 
     assert b'data: {"topics": ["engines"]}\n\n' in asyncio.run(scene())
@@ -74,8 +87,8 @@ def test_another_team_hears_nothing_of_it(
     async def scene() -> bytes:
         async with get("/live/", cookie) as answer:
             await answer.until(b"event: up")
-            await sync_to_async(publish)(acme.pk, "engine:secret")
-            await sync_to_async(publish)(other_team.pk, "engine:own")
+            await aside(publish, acme.pk, "engine:secret")
+            await aside(publish, other_team.pk, "engine:own")
             return await answer.until(b"topics")
 
     assert b"secret" not in asyncio.run(scene())
@@ -92,7 +105,7 @@ def test_it_ends_when_its_reader_is_signed_out_or_removed(
             await answer.until(b"event: up")
             await asyncio.sleep(0.2)  # some checks go well
             assert not answer.ended
-            await sync_to_async(change)(victors)
+            await aside(change, victors)
             await answer.until()
             return answer.ended
 
