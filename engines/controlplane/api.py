@@ -29,6 +29,8 @@ class Strict(Parser):
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
         body: DictStrAny = json.loads(request.body, parse_constant=_refuse)
+        if not isinstance(body, dict | None):
+            raise ValueError("the body is not an object")
         if b"\\u" in request.body and storable(body) != body:
             raise ValueError("a text has characters that cannot be stored")
         return body
@@ -64,14 +66,18 @@ def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 @api.exception_handler(HttpError)
 def _http(request: HttpRequest, error: HttpError) -> HttpResponse:
     problem = problems.from_status(error.status_code)
-    problem.detail = "The body is not JSON that can be stored." if error.status_code == 400 else str(error)
+    problem.detail = "The body is not a JSON object that can be stored." if error.status_code == 400 else str(error)
     return Refusal(problem)
 
 
 def _faults(errors: Any) -> Problem:
-    faults = [{"field": ".".join(str(step) for step in fault["loc"]), "message": fault["msg"]} for fault in errors]
-    first = faults[0] if faults else {"field": "body", "message": "is not as described"}
-    return problems.invalid_value(f"{first['field']}: {first['message']}", fields=faults[:20])
+    faults = [{"field": _field(fault["loc"]), "message": fault["msg"]} for fault in errors]
+    return problems.invalid_value(f"{faults[0]['field']}: {faults[0]['message']}", fields=faults[:20])
+
+
+def _field(path: tuple[str | int, ...]) -> str:
+    # ninja's paths begin with the place and the name of our argument, which say nothing to a caller.
+    return ".".join(str(step) for step in path if step not in ("body", "query", "asked")) or "body"
 
 
 def _answer(found: Any) -> HttpResponse:

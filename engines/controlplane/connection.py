@@ -15,7 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from engines import wire
-from engines.controlplane import auth, formats, frames, problems, sessions
+from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions
 from engines.controlplane.database import on_rows
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine
@@ -138,7 +138,7 @@ async def _hold(line: Line, session: Session) -> None:
         if not isinstance(hello, frames.Hello):
             raise Over(wire.CLOSE_REFUSED, "the first frame must be hello")
         with listening(session.engine_id) as bell:
-            await line.say(await on_rows(sessions.greet, session, hello))
+            await line.say(await on_rows(reconcile.greet, session, hello))
             await _first_of(_listen(line, session), _speak(line, session, bell))
     except Over as over:
         log.info("engine %s: closing, %s", session.engine_id, over.reason)
@@ -164,13 +164,13 @@ async def _first_of(*coroutines: Any) -> None:
 
 async def _listen(line: Line, session: Session) -> None:
     while (said := await line.hear(wire.DEAD_AFTER_SECONDS)) is not None:
-        await line.say(await on_rows(sessions.hear, session, said))
+        await line.say(await on_rows(hearing.hear, session, said))
 
 
 async def _speak(line: Line, session: Session, bell: asyncio.Event) -> None:
     while True:
         bell.clear()
-        await line.say(await on_rows(sessions.due, session))
+        await line.say(await on_rows(sending.due, session))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TICK_SECONDS):
                 await bell.wait()

@@ -34,7 +34,8 @@ class Format:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info.startswith("/v1/"):
             request.path_info = request.path = request.path_info.removeprefix("/v1")
-        response = Refusal(_too_large()) if _is_too_large(request) else self.get_response(request)
+        problem = _at_the_door(request)
+        response = Refusal(problem) if problem else self.get_response(request)
         if request.path_info not in AS_IS or response.status_code >= 400:
             _render(request, response)
         patch_vary_headers(response, [formats.HEADER])
@@ -60,13 +61,11 @@ def _render(request: HttpRequest, response: HttpResponse) -> None:
         response["WWW-Authenticate"] = "Bearer"
 
 
-def _is_too_large(request: HttpRequest) -> bool:
-    announced = request.META.get("CONTENT_LENGTH") or "0"
+def _at_the_door(request: HttpRequest) -> Problem | None:
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-    if TOO_LARGE in getattr(request, "scope", {}):
-        return True
-    return announced.isdecimal() and int(announced) > limit
-
-
-def _too_large() -> Problem:
-    return Problem(413, "payload_too_large", f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if TOO_LARGE in getattr(request, "scope", {}) or (announced.isdecimal() and int(announced) > limit):
+        return Problem(413, "payload_too_large", f"The body may have {limit} bytes.")
+    if "\0" in request.path_info:  # PostgreSQL takes no text with one, so nothing is called that
+        return problems.from_status(404)
+    return None

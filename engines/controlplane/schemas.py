@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ninja import Schema
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from engines.controlplane.enums import Infra, OnEngineLoss
 
@@ -12,23 +12,23 @@ MOST_TARGETS = 100
 Text = Field(default="", max_length=200)
 
 
-# Requests
+# Requests. Not ninja's Schema: that one reads attributes off anything, and takes a text for an object.
 
 
-class CpuWorkers(Schema):
+class CpuWorkers(BaseModel):
     count: int = Field(default=0, ge=0, le=256)
 
 
-class GpuWorker(Schema):
+class GpuWorker(BaseModel):
     gpus: list[int] = Field(min_length=1, max_length=64)
 
 
-class WorkerConfig(Schema):
+class WorkerConfig(BaseModel):
     gpu: list[GpuWorker] = Field(default=[], max_length=256)
     cpu: CpuWorkers = CpuWorkers()
 
 
-class LocalEngineState(Schema):
+class LocalEngineState(BaseModel):
     id: str = Field(default="", max_length=40, description="Empty the first time; then the id that was given.")
     name: str = Field(min_length=1, max_length=200)
     config: dict[str, Any] = {}
@@ -36,30 +36,30 @@ class LocalEngineState(Schema):
     boot_id: str = Field(default="", max_length=100, description="New with each process.")
 
 
-class RegisterIn(Schema):
+class RegisterIn(BaseModel):
     local_engine_state: LocalEngineState
     api_url: str = Field(default="", max_length=500)
     system_info: dict[str, Any] = {}
     worker_config: WorkerConfig = WorkerConfig()
 
 
-class Search(Schema):
+class Search(BaseModel):
     term: str = Text
     exact: bool = False
 
 
-class Filter(Schema):
+class Filter(BaseModel):
     field: str = Field(max_length=100)
     operator: str = Field(default="eq", max_length=20)
     value: Any = None
 
 
-class Sort(Schema):
+class Sort(BaseModel):
     field: str = Field(max_length=100)
     dir: Literal["asc", "desc"] = "asc"
 
 
-class ListIn(Schema):
+class ListIn(BaseModel):
     """Members of the contract's CursorListRequest that are not here are accepted and change nothing."""
 
     cursor: str | None = Field(default="", max_length=2000)
@@ -70,7 +70,7 @@ class ListIn(Schema):
     fields_: list[str] | None = Field(default=None, alias="fields", max_length=100)
 
 
-class ListQuery(Schema):
+class ListQuery(BaseModel):
     """The same in a query string: objects and lists as JSON text."""
 
     cursor: str = Field(default="", max_length=2000)
@@ -81,7 +81,7 @@ class ListQuery(Schema):
     fields_: str = Field(default="", alias="fields", max_length=5000)
 
 
-class RunIn(Schema):
+class RunIn(BaseModel):
     app: str = Field(min_length=1, max_length=200)
     input: dict[str, Any] = {}
     infra: Infra | None = Field(default=None, description="Without it: any engine of the team.")

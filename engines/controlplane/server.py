@@ -61,11 +61,15 @@ def _announces_more_than(limit: int, scope: Message) -> bool:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body that was read, once, and then whatever the server says."""
+    """Give the body that was read, once, and then the hang-up. What is still coming in is dropped as it comes."""
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
-        return first.pop() if first else await receive()
+        if first:
+            return first.pop()
+        while (message := await receive())["type"] == "http.request":
+            continue
+        return message
 
     return replay
 

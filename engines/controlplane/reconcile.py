@@ -1,0 +1,68 @@
+"""The hello: what the engine holds against what our rows say, in one transaction."""
+
+from django.utils.timezone import now
+
+from engines import wire
+from engines.controlplane import frames, tasks
+from engines.controlplane.enums import LIVE, EngineState, EventKind, OnEngineLoss
+from engines.controlplane.hearing import settle
+from engines.controlplane.models import Engine, Task, atomic
+from engines.controlplane.sessions import Over, Session, frame, instance, locked_tasks
+from engines.controlplane.wakeups import DISPATCHER, wake
+from engines.enums import TaskStatus
+
+
+def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
+    """Reconcile what the engine holds with our rows, register the connection, and return the answers.
+
+    Until this is committed nothing is dispatched to the engine and nothing of it is requeued.
+    """
+    with atomic():
+        engine = Engine.objects.select_for_update().get(pk=session.engine_id)
+        if engine.boot_id and hello.boot_id != engine.boot_id:
+            raise Over(wire.CLOSE_REPLACED, "a newer process of this engine has registered")
+        session.boot_id = hello.boot_id
+        replies = [settle(engine, result) for result in hello.results]
+        _reconcile(engine, session, hello)
+        _register(engine, session, hello)
+        wake(engine.id, DISPATCHER)
+    return [*replies, frame("welcome", wire.Welcome(engine_id=engine.id))]
+
+
+def _register(engine: Engine, session: Session, hello: frames.Hello) -> None:
+    at = now()
+    state = EngineState.RUNNING if engine.state == EngineState.PENDING else engine.state
+    Engine.objects.filter(pk=engine.pk).update(
+        state=state,
+        session=session.id,
+        held_by=instance(),
+        connected_at=at,
+        heartbeat_at=at,
+        mode=hello.mode,
+        version=hello.version or engine.version,
+        updated_at=at,
+    )
+
+
+def _reconcile(engine: Engine, session: Session, hello: frames.Hello) -> None:
+    reported = {task.task_id for task in hello.running}
+    for task in locked_tasks().filter(engine=engine, status__in=LIVE):
+        if task.pk in reported:
+            session.sent.add((task.pk, task.attempt))
+            if task.status == TaskStatus.DISPATCHED:
+                tasks.accept(task, hello.boot_id)
+        elif task.status == TaskStatus.CANCELLING:
+            tasks.end(task, TaskStatus.CANCELLED, error="cancelled; the engine does not have it")
+        elif task.accepted_at is None:
+            tasks.requeue(task, EventKind.REQUEUED, "the engine never started it")
+        else:
+            _lost(task, hello)
+
+
+def _lost(task: Task, hello: frames.Hello) -> None:
+    died = task.boot_id != hello.boot_id
+    why = "the engine restarted while this task ran" if died else "the engine no longer knows this task"
+    if task.on_engine_loss == OnEngineLoss.REQUEUE:
+        tasks.requeue(task, EventKind.REQUEUED, why)
+    else:
+        tasks.end(task, TaskStatus.FAILED, error=why)

@@ -1,0 +1,73 @@
+"""What must go out on a connection, read from the rows.
+
+Level-triggered: it looks at the state, not at what happened, so a lost wake-up costs time only.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from engines import wire
+from engines.controlplane import keys, tasks
+from engines.controlplane.enums import LIVE, EngineState
+from engines.controlplane.models import Engine, Task
+from engines.controlplane.sessions import Over, Session, fence, frame
+from engines.enums import TaskStatus
+
+log = logging.getLogger(__name__)
+
+
+def due(session: Session) -> list[wire.Frame]:
+    """Return what the rows say must be sent on this connection and was not yet. Raises Over."""
+    if not keys.may_serve(session.key_id):
+        raise Over(wire.CLOSE_REFUSED, "the key of this connection was revoked or has expired")
+    # The engine first: a task assigned before the drain is then sent before it.
+    engine = Engine.objects.get(pk=session.engine_id)
+    fence(engine, session)
+    live = list(Task.objects.filter(engine=engine, status__in=LIVE).order_by("dispatched_at", "id"))
+    return [*_assignments(session, live), *_cancels(session, live), *_drain(session, engine, live)]
+
+
+def _assignments(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
+    out: list[wire.Frame] = []
+    for task in live:
+        attempt = (task.pk, task.attempt)
+        if task.status == TaskStatus.DISPATCHED and attempt not in session.sent:
+            session.sent.add(attempt)
+            given = wire.Assign(task_id=task.pk, worker_id=task.worker_id or "", app=task.app, input=task.input)
+            out.append(frame("task", given))
+    return out
+
+
+def _cancels(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
+    out: list[wire.Frame] = []
+    for task in live:
+        attempt = (task.pk, task.attempt)
+        if task.status != TaskStatus.CANCELLING or attempt in session.cancelled:
+            continue
+        if attempt in session.sent:
+            session.cancelled.add(attempt)
+            out.append(frame("cancel", wire.Cancel(task_id=task.pk)))
+        else:
+            _withdraw(task)
+    return out
+
+
+def _withdraw(task: Task) -> None:
+    """Cancel a task that the engine was never told of."""
+    try:
+        tasks.end(task, TaskStatus.CANCELLED, error="cancelled before it ran")
+    except tasks.Moved:
+        log.info("task %s moved while it was taken back", task.pk)
+
+
+def _drain(session: Session, engine: Engine, live: list[Task]) -> list[wire.Frame]:
+    epoch = engine.drain_epoch
+    again = session.too_early and not live
+    if engine.state == EngineState.DRAINING and (session.drain_sent != epoch or again):
+        session.drain_sent, session.too_early = epoch, False
+        return [frame("drain", wire.Drain(epoch=epoch))]
+    # It reported, we recorded it, and the answer was lost with the last connection.
+    if engine.state == EngineState.STOPPED and session.shutdown_sent != engine.drained_epoch:
+        session.shutdown_sent = engine.drained_epoch
+        return [frame("shutdown", wire.Shutdown(epoch=engine.drained_epoch))]
+    return []
