@@ -5,6 +5,7 @@ never in the database. Text form: `v1.kid.wrapped.nonce.ciphertext`, parts in ba
 """
 
 import base64
+import binascii
 import hmac
 import os
 from typing import Any, NoReturn
@@ -62,12 +63,14 @@ def store(
     origin: Origin | None = None,
 ) -> StoredKey:
     """Seal the person's key to the connection, in place of an earlier one. Audited as key.stored."""
+    # One at a time per connection: of two browser tabs, the second replaces the first one's row.
+    Connection.objects.select_for_update().get(pk=connection.pk)
     row = StoredKey.objects.of(connection.team).filter(user=user, connection=connection).first()
     before = {"label": row.label, "last_four": row.last_four} if row else {}
     row = row or StoredKey(team=connection.team, user=user, connection=connection)
     row.sealed = seal(secret, row, settings.VAULT_KEYS)
     row.label, row.scopes, row.last_error = label, scopes, ""
-    row.last_four, row.fingerprint = secret.reveal()[-4:], fingerprint(secret)
+    row.last_four, row.fingerprint = ending(secret), fingerprint(secret)
     row.checked_at = timezone.now()
     row.save()
     after = {"label": label, "last_four": row.last_four, "scopes": scopes}
@@ -85,14 +88,22 @@ def fingerprint(secret: Secret) -> str:
     return hmac.new(settings.SECRET_KEY.encode(), secret.reveal().encode(), "sha256").hexdigest()
 
 
+def ending(secret: Secret) -> str:
+    """The last four characters, by which its owner knows a key; none of one so short that they would give it away."""
+    return secret.reveal()[-4:] if len(secret.reveal()) >= 12 else ""
+
+
 def keyring(text: str) -> dict[str, bytes]:
     """Read `id:base64,…`; the first one encrypts. Raises ImproperlyConfigured."""
     ring: dict[str, bytes] = {}
     for part in text.split(","):
         kid, _, encoded = part.strip().partition(":")
-        key = base64.b64decode(encoded)
-        if not kid or "." in kid or len(key) != 32:
-            raise ImproperlyConfigured("VAULT_KEYS must be id:base64 of 32 bytes, separated by commas.")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            key = b""
+        if not kid or "." in kid or kid in ring or len(key) != 32:
+            raise ImproperlyConfigured("VAULT_KEYS must be id:base64 of 32 bytes, separated by commas, no id twice.")
         ring[kid] = key
     return ring
 
@@ -109,8 +120,8 @@ def rewrap(row: StoredKey, keys: str) -> str:
     """Return the sealed text with its data key wrapped by the first of `keys`; the ciphertext stays. Raises Sealed."""
     ring = keyring(keys)
     kid, kek = next(iter(ring.items()))
-    version, _, _, nonce, sealed = row.sealed.split(".")
-    return ".".join([version, kid, _wrap(_data_key(row, ring), kek, kid, row), nonce, sealed])
+    _, _, nonce, sealed = _parts(row)
+    return ".".join(["v1", kid, _wrap(_data_key(row, ring), kek, kid, row), _text(nonce), _text(sealed)])
 
 
 def _wrap(data_key: bytes, kek: bytes, kid: str, row: StoredKey) -> str:
@@ -120,22 +131,36 @@ def _wrap(data_key: bytes, kek: bytes, kid: str, row: StoredKey) -> str:
 
 def _open(row: StoredKey, keys: str) -> bytes:
     data_key = _data_key(row, keyring(keys))
-    *_, nonce, sealed = row.sealed.split(".")
+    _, _, nonce, sealed = _parts(row)
     try:
-        return AESGCM(data_key).decrypt(_bytes(nonce), _bytes(sealed), _bound_to(row))
+        return AESGCM(data_key).decrypt(nonce, sealed, _bound_to(row))
     except InvalidTag:
         raise Sealed(f"The key {row} cannot be opened: it was not sealed for this row. Enter it again.") from None
 
 
 def _data_key(row: StoredKey, ring: dict[str, bytes]) -> bytes:
-    _, kid, wrapped, *_ = row.sealed.split(".")
+    kid, wrapped, _, _ = _parts(row)
     if kid not in ring:
         raise Sealed(f"The key {row} cannot be opened: VAULT_KEYS has no key {kid!r}. Ask who runs this portal.")
-    raw = _bytes(wrapped)
     try:
-        return AESGCM(ring[kid]).decrypt(raw[:NONCE], raw[NONCE:], _bound_to(row) + kid.encode())
+        return AESGCM(ring[kid]).decrypt(wrapped[:NONCE], wrapped[NONCE:], _bound_to(row) + kid.encode())
     except InvalidTag:
-        raise Sealed(f"The key {row} cannot be opened: it was not sealed with the {kid!r} of VAULT_KEYS.") from None
+        raise Sealed(
+            f"The key {row} cannot be opened: it, its connection's address or the key {kid!r} in VAULT_KEYS "
+            "is not what it was sealed with. Enter it again."
+        ) from None
+
+
+def _parts(row: StoredKey) -> tuple[str, bytes, bytes, bytes]:
+    """Return key id, wrapped data key, nonce and ciphertext. Raises Sealed if the text is not of that form."""
+    try:
+        version, kid, *parts = row.sealed.split(".")
+        wrapped, nonce, sealed = (base64.urlsafe_b64decode(part) for part in parts)
+        if version != "v1" or len(wrapped) <= NONCE or len(nonce) != NONCE:
+            raise ValueError(version)
+    except ValueError:
+        raise Sealed(f"The key {row} cannot be opened: what is stored is damaged. Enter it again.") from None
+    return kid, wrapped, nonce, sealed
 
 
 def _bound_to(row: StoredKey) -> bytes:
@@ -145,7 +170,3 @@ def _bound_to(row: StoredKey) -> bytes:
 
 def _text(raw: Any) -> str:
     return base64.urlsafe_b64encode(raw).decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text)

@@ -26,9 +26,9 @@ def test_it_starts_with_the_newest(log, audra, client_of):
 def test_pages_lead_to_every_entry_once(log, audra, client_of):
     client, query, seen = client_of(audra), "", []
     while query is not None:
-        context = client.get(f"/audit/{query}").context["page"]
-        seen += [row["entry"].number for row in context["rows"]]
-        query = context["page"]["next"]
+        page = client.get(f"/audit/{query}").context["page"]
+        seen += [row["entry"].number for row in page["rows"]]
+        query = page["next"]
     assert seen == list(range(120, 0, -1))
 
 

@@ -2,13 +2,17 @@
 
 import base64
 import pickle
+import threading
 import traceback
 
 import pytest
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from portal.audit.models import Entry
-from portal.vault.keys import Sealed, Secret, store, unseal
+from portal.vault.keys import Sealed, Secret, rewrap, store, unseal
 from portal.vault.models import Connection, StoredKey
 
 pytestmark = pytest.mark.django_db
@@ -61,7 +65,7 @@ def test_without_its_key_encryption_key_it_says_so(stored, settings):
 
 def test_with_a_wrong_key_of_that_name_it_says_so(stored, settings):
     settings.VAULT_KEYS = OTHER.replace("k2", "t1")
-    with pytest.raises(Sealed, match="was not sealed with"):
+    with pytest.raises(Sealed, match="not what it was sealed with"):
         unseal(again(stored))
 
 
@@ -70,6 +74,23 @@ def test_rotation_puts_every_key_under_the_first(stored, settings):
     call_command("rotate_vault_keys")
     settings.VAULT_KEYS = OTHER
     assert unseal(again(stored)).reveal() == CANARY
+
+
+def test_before_rotation_old_keys_open_beside_new_ones(stored, ada, acme_connection, settings):
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    new = store(user=ada, connection=acme_connection, secret=Secret("inf_new"), label="new", scopes=[])
+    assert new.sealed.startswith("v1.k2.")
+    assert unseal(again(stored)).reveal() == CANARY
+
+
+def test_a_rotation_cut_short_goes_on_where_it_was(stored, ada, acme_connection, settings, capsys):
+    other = store(user=ada, connection=acme_connection, secret=Secret("inf_other"), label="x", scopes=[])
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    StoredKey.objects.filter(pk=stored.pk).update(sealed=rewrap(stored, settings.VAULT_KEYS))
+    call_command("rotate_vault_keys")
+    assert capsys.readouterr().out == "1 keys re-encrypted under k2\n"
+    settings.VAULT_KEYS = OTHER
+    assert [unseal(again(row)).reveal() for row in (stored, other)] == [CANARY, "inf_other"]
 
 
 def test_rotation_can_be_run_again(stored, settings, capsys):
@@ -84,6 +105,46 @@ def test_rotation_without_the_old_key_leaves_the_row_and_fails(stored, settings)
     with pytest.raises(CommandError):
         call_command("rotate_vault_keys")
     assert again(stored).sealed == stored.sealed
+
+
+@pytest.mark.parametrize("text", ["", "v1", "v1.t1.x.y.z", "v2.t1.AAAA.AAAA.AAAA", "v1.t1.....", "\u2603"])
+def test_a_damaged_row_says_so(stored, text):
+    StoredKey.objects.update(sealed=text)
+    with pytest.raises(Sealed, match="damaged"):
+        unseal(again(stored))
+
+
+def test_moved_to_another_team_it_does_not_open(stored, other_team):
+    StoredKey.objects.update(team=other_team)
+    with pytest.raises(Sealed):
+        unseal(again(stored))
+
+
+@pytest.mark.parametrize("keys", ["", "k1", "k1:", "k1:c2hvcnQ=", "k1:!!!", ":" + OTHER[3:], f"{OTHER},{OTHER}"])
+def test_the_portal_does_not_start_with_keys_it_cannot_use(settings, keys):
+    settings.VAULT_KEYS = keys
+    with pytest.raises(ImproperlyConfigured, match="VAULT_KEYS"):
+        apps.get_app_config("vault").ready()
+
+
+def test_of_a_short_key_not_even_the_end_is_kept(olga, acme_connection):
+    row = store(user=olga, connection=acme_connection, secret=Secret("inf_short"), label="x", scopes=[])
+    assert row.last_four == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_tabs_that_store_at_once_leave_one_key(olga, acme_connection):
+    def tab(number):
+        store(user=olga, connection=acme_connection, secret=Secret(f"inf_{number}"), label=f"{number}", scopes=[])
+        connection.close()
+
+    threads = [threading.Thread(target=tab, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    row = StoredKey.objects.get()
+    assert unseal(row).reveal() == f"inf_{row.label}"
 
 
 def test_storing_again_replaces(stored, olga, acme_connection):
