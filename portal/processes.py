@@ -40,7 +40,6 @@ class Spec:
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of ours
     answers: Callable[[], bool] | None = None  # whether it is ready; None: at once
     may_end: bool = False  # exit code 0 is its own decision: leave it
-    orphaned: signal.Signals = signal.SIGKILL  # what the kernel sends it when we are killed
 
 
 class Child:
@@ -118,14 +117,14 @@ def spawn(spec: Spec, **streams: Any) -> subprocess.Popen[bytes]:
         env=environment,
         **{"stdin": subprocess.DEVNULL, **streams},
         start_new_session=True,
-        preexec_fn=lambda: _in_the_child(parent, spec.orphaned),
+        preexec_fn=lambda: _in_the_child(parent),
     )
 
 
-def _in_the_child(parent: int, orphaned: signal.Signals) -> None:
+def _in_the_child(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, orphaned, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # We may have died before the kernel knew whom to tell.
     if os.getppid() != parent:
         os._exit(1)
@@ -142,11 +141,16 @@ def rotate(log: Path) -> None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold the signals that ask to stop until `rest` looks: nothing is ever interrupted halfway."""
+    """Hold the signals that ask to stop until `rest` looks: nothing is ever interrupted halfway.
+
+    Afterwards they are ignored: whoever sends one more while the process ends has been obeyed already.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*ASKS_TO_STOP, signal.SIGCHLD))
     try:
         yield
     finally:
+        for number in ASKS_TO_STOP:
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

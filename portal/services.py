@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGTERM
 
 import httpx
 
@@ -121,8 +120,7 @@ def engine(place: Place, name: str, cpus: int, key: str, grace: int = GRACE) -> 
     config = folder.with_suffix(".json")
     private(config, json.dumps(settings, indent=2) + "\n")
     words = (PYTHON, "-m", "engines.agent", "serve", "--config", config)
-    # SIGTERM, not SIGKILL: it has tasks to end.
-    return place.spec(name, *words, may_end=True, orphaned=SIGTERM)
+    return place.spec(name, *words, may_end=True)
 
 
 def feeder(place: Place, key: str) -> Spec:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import IO
 
@@ -23,6 +23,8 @@ from portal import services
 from portal.env import DATA_DIR, broker_socket, env
 from portal.processes import Child, Failed, Spec, Stopped, rest, rotate, signals_held, spawn, stop
 from portal.services import Place
+
+Pause = Callable[[float], None]
 
 READY_SECONDS = 60.0  # how long a process may take to answer; a cold machine compiles everything first
 PREPARING = {
@@ -187,7 +189,7 @@ def preflight(place: Place) -> None:
         services.broker_binary()
 
 
-def prepare(place: Place, pause: Callable[[float], None] = rest) -> None:
+def prepare(place: Place, pause: Pause = rest) -> None:
     """Migrate both databases and collect the static files. Raises Failed with the cause."""
     jobs = [Child(services.manage(place, name, *words), place.logs) for name, (_, words) in PREPARING.items()]
     try:
@@ -204,7 +206,7 @@ def prepare(place: Place, pause: Callable[[float], None] = rest) -> None:
             raise Failed(f"{PREPARING[job.spec.name][0]} failed: {job.last_words()} (all of it: {job.log})")
 
 
-def wait_until_ready(child: Child, pause: Callable[[float], None] = rest) -> None:
+def wait_until_ready(child: Child, pause: Pause = rest) -> None:
     """Return when the child answers. Raises Failed if it ends before, or stays silent."""
     deadline = time.monotonic() + READY_SECONDS
     while child.spec.answers is not None and not child.spec.answers():
@@ -224,8 +226,7 @@ def demo_team(place: Place) -> Demo:
     wanted = {email: (f"Portal, {email}", scopes) for email, scopes in PEOPLE.items()}
     keys = make_keys(place, {**wanted, **PROGRAMS})
     demo = Demo(password, place.api_url, *(keys.pop(name) for name in PROGRAMS))
-    make = services.manage(place, "make_demo", "make_demo")
-    ask([make], given=json.dumps({"password": password, "base_url": place.api_url, "keys": keys}))
+    ask(place, "make_demo", {"password": password, "base_url": place.api_url, "keys": keys})
     # Last: a start that ends before this line makes the team again.
     demo.keep(place)
     return demo
@@ -239,42 +240,29 @@ def accepts(demo: Demo) -> bool:
     return False
 
 
-def make_keys(
-    place: Place, wanted: dict[str, tuple[str, str]], pause: Callable[[float], None] = rest
-) -> dict[str, str]:
+def make_keys(place: Place, wanted: dict[str, tuple[str, str]], pause: Pause = rest) -> dict[str, str]:
     """Make control-plane keys for the demo team: {who: (name, scopes)} to {who: key}."""
-    words = [
-        ("create_api_key", "--team", "demo", "--name", name, "--scopes", scopes) for name, scopes in wanted.values()
-    ]
-    said = ask([services.manage(place, "create_api_key", *each) for each in words], pause=pause)
-    return dict(zip(wanted, said, strict=True))
+    said = ask(place, "create_demo_keys", wanted, pause)
+    return {who: str(key) for who, key in json.loads(said).items()}
 
 
-def ask(specs: Sequence[Spec], *, given: str = "", pause: Callable[[float], None] = rest) -> list[str]:
-    """Run short commands side by side and return what each printed. Raises Failed with a command's last words."""
-    running = [spawn(spec, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for spec in specs]
+def ask(place: Place, command: str, given: object, pause: Pause = rest) -> str:
+    """Run a `manage.py` command with JSON on its stdin; return what it printed. Raises Failed with its last words."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = spawn(services.manage(place, command, command), **pipes)
     try:
         # What goes in and out is small: no pipe fills up while nobody reads it.
-        for process in running:
-            assert process.stdin is not None
-            process.stdin.write(given.encode())
-            process.stdin.close()
-        while any(process.poll() is None for process in running):
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(given).encode())
+        process.stdin.close()
+        process.stdin = None  # else communicate() wants to flush it
+        while process.poll() is None:
             pause(0.05)
-        return [_said(spec, process) for spec, process in zip(specs, running, strict=True)]
     finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
-def _said(spec: Spec, process: "subprocess.Popen[bytes]") -> str:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout as out, process.stderr as err:
-        said, wrong = out.read().decode().strip(), err.read().decode().strip()
+        process.kill()
+        said, wrong = (text.decode().strip() for text in process.communicate())
     if process.returncode:
-        raise Failed(f"{spec.name} failed: {(wrong or said or 'no reason given').splitlines()[-1]}")
+        raise Failed(f"manage.py {command} failed: {(wrong or said or 'no reason given').splitlines()[-1]}")
     return said
 
 

@@ -1,17 +1,14 @@
 """The product as real processes, for tests: on free ports, with a folder and databases of its own."""
 
 import contextlib
-import json
 import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import sqlite3
 import tempfile
 import time
-from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -117,8 +114,8 @@ class Stack:
         wanted["all"] = ("tests", ALL)
         self.keys = up.make_keys(self.place, wanted, time.sleep)
         people = {email: self.keys[email] for email in up.PEOPLE}
-        given = json.dumps({"password": PASSWORD, "base_url": self.place.api_url, "keys": people})
-        up.ask([services.manage(self.place, "make_demo", "make_demo")], given=given, pause=time.sleep)
+        given = {"password": PASSWORD, "base_url": self.place.api_url, "keys": people}
+        up.ask(self.place, "make_demo", given, time.sleep)
 
     def child(self, name) -> Child:
         return next(child for child in self.site.children if child.spec.name == name)
@@ -134,8 +131,7 @@ class Stack:
 
     def engine(self, name, cpus=2, **more):
         """Start an engine and return its id once the control plane calls it running."""
-        spec = services.engine(self.place, name, cpus, self.keys["all"], **more)
-        self.site.launch(replace(spec, orphaned=signal.SIGKILL))
+        self.site.launch(services.engine(self.place, name, cpus, self.keys["all"], **more))
         return wait_for(lambda: self.running_engine(name), 20, f"engine {name} running")
 
     def running_engine(self, name):

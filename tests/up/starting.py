@@ -67,7 +67,9 @@ class Start:
 
     def processes(self):
         """Every process that this start has anything to do with: {pid: command line}."""
-        return {pid: line for pid, line, environment in _all() if f"DATA_DIR={self.place.data}" in environment}
+        ours = f"DATA_DIR={self.place.data}"
+        # The broker writes its title over its environment; its socket is in the title.
+        return {pid: line for pid, line, environment in _all() if ours in environment or str(self.place.data) in line}
 
     def one(self, words):
         """The pid of the process with these words in its command line."""

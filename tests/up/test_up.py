@@ -1,20 +1,21 @@
 """`manage.py up` from the first start to the last signal, with real processes."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
 
-import httpx
 import pytest
 
 from portal.services import ok
+from portal.up import FLEET
 from tests.harness import place, wait_for
 from tests.up.starting import Start
 
 pytestmark = pytest.mark.processes
 
-EVERYTHING = ("valkey-server", "--port", "celery.* worker", "celery.* beat", "engines.agent", "portal.demo")
+EVERYTHING = ("valkey", "--port", "celery.* worker", "celery.* beat", "engines.agent", "portal.demo")
 
 
 @pytest.fixture
@@ -26,6 +27,19 @@ def somewhere():
 @pytest.fixture
 def start(somewhere):
     """Starts `up` in one place; ends whatever is left of it."""
+    with starts(somewhere) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def running():
+    """One that was started and is left alone, or repairs itself."""
+    with place() as one, starts(one) as begin:
+        yield begin().ready()
+
+
+@contextlib.contextmanager
+def starts(somewhere):
     made = []
 
     def begin(**environment):
@@ -34,9 +48,8 @@ def start(somewhere):
 
     yield begin
     for one in made:
-        if one.process.poll() is None:
-            one.kill()
-        wait_for(lambda one=one: not one.processes(), 10, "end of everything")
+        one.kill()
+    wait_for(lambda: not any(one.processes() for one in made), 10, "end of everything")
 
 
 def nothing_left(one):
@@ -83,35 +96,40 @@ class TestRefusing:
 
 
 class TestRunning:
-    def test_a_second_start_on_the_same_data_is_refused(self, start, somewhere):
-        first, second = start().ready(), start()
+    def test_a_second_start_on_the_same_data_is_refused(self, running):
+        second = Start(running.place)
         assert second.process.wait(30) == 1
         assert second.said == (
-            f"up: {somewhere.data} is in use by another start (process {first.process.pid}). "
+            f"up: {running.place.data} is in use by another start (process {running.process.pid}). "
             "Stop it, or set DATA_DIR.\n"
         )
 
-    def test_what_it_prints_is_what_answers(self, start, somewhere):
-        said = start().ready().said
-        assert httpx.get(f"{somewhere.portal_url}/readyz").status_code == 200
-        assert httpx.get(f"{somewhere.api_url}/healthz").status_code == 200
-        assert somewhere.portal_url in said
-        assert "a password for tests" in said
+    def test_what_it_prints_is_what_answers(self, running):
+        assert running.place.portal_url in running.said
+        assert "a password for tests" in running.said
+        assert ok(f"{running.place.portal_url}/readyz")
+        assert ok(f"{running.place.api_url}/healthz")
 
-    def test_a_killed_worker_is_started_again_and_that_is_said(self, start):
-        one = start().ready()
-        first = wait_for(lambda: one.one(r"celery.* worker"), 10, "worker")
-        kill(first)
-        one.says("! worker was ended by SIGKILL; it starts again in 1 s. Log: ")
-        kill(wait_for(lambda: one.one(r"celery.* worker"), 10, "second worker"))
-        one.says("! worker was ended by SIGKILL; it starts again in 2 s.")
-        assert wait_for(lambda: one.one(r"celery.* worker"), 10, "third worker") != first
+    def test_no_file_but_the_static_ones_is_open_to_others(self, running):
+        data = running.place.data
+        files = [file.relative_to(data) for file in data.rglob("*") if file.is_file()]
+        readable = {file.parts[0] for file in files if (data / file).stat().st_mode & 0o077}
+        assert {name for name in readable if not name.startswith("said")} == {"static"}
 
-    def test_a_killed_control_plane_comes_back_and_the_engines_with_it(self, start, somewhere):
-        one = start().ready()
-        kill(one.one(rf"uvicorn .*{somewhere.api_port}"))
-        one.says("controlplane was started again.")
-        wait_for(lambda: ok(f"{somewhere.api_url}/healthz"), 20, "control plane")
+    def test_a_killed_worker_is_started_again_ever_later(self, running):
+        for seconds in (1, 2):
+            kill(wait_for(lambda: running.one("celery.* worker"), 10, "worker"))
+            running.says(f"! worker was ended by SIGKILL; it starts again in {seconds} s. Log: ")
+        wait_for(lambda: running.one("celery.* worker"), 10, "third worker")
+
+    def test_a_killed_control_plane_comes_back(self, running):
+        kill(running.one(f"uvicorn .*{running.place.api_port}"))
+        running.says("controlplane was started again.")
+        wait_for(lambda: ok(f"{running.place.api_url}/healthz"), 20, "control plane")
+
+    def test_the_fleet_gets_tasks(self, running):
+        engine_logs = [running.place.logs / f"{name}.log" for name in FLEET]
+        wait_for(lambda: any(" started on worker " in log.read_text() for log in engine_logs), 20, "task")
 
 
 class TestStopping:
@@ -127,39 +145,32 @@ class TestStopping:
         assert one.last_line == "Stopped."
 
     def test_a_second_signal_changes_nothing(self, start):
-        one = start().ready()
+        one = start()
+        one.says("Starting")
         one.process.terminate()
-        time.sleep(0.3)
+        time.sleep(0.1)
         assert one.end() == 0
         nothing_left(one)
 
-    def test_a_signal_while_it_starts_stops_it_too(self, start):
+    def test_a_signal_while_it_prepares_stops_it_too(self, start):
         one = start()
         one.says("Preparing")
         assert one.end() == 0
         nothing_left(one)
 
-    def test_a_killed_supervisor_leaves_nothing(self, start):
-        one = start().ready()
-        one.kill()
-        wait_for(lambda: not one.processes(), 10, "end of everything")
-
 
 class TestAgain:
-    def test_a_second_start_keeps_the_data_and_the_keys(self, start, somewhere):
+    def test_a_start_after_a_clean_stop_keeps_data_and_keys(self, start, somewhere):
         start().ready().end()
         kept = (somewhere.data / "secrets" / "demo.json").read_text()
         start().ready()
         assert (somewhere.data / "secrets" / "demo.json").read_text() == kept
 
-    def test_a_start_after_a_kill_works(self, start):
-        start().ready().kill()
+    def test_a_killed_supervisor_leaves_nothing_in_the_way_of_the_next(self, start):
+        one = start().ready()
+        one.kill()
+        wait_for(lambda: not one.processes(), 5, "end of everything")
         start().ready()
-
-    def test_no_secret_is_readable_by_others(self, start, somewhere):
-        start().ready()
-        open_to_others = [file for file in somewhere.data.rglob("*") if file.is_file() and file.stat().st_mode & 0o077]
-        assert [file for file in open_to_others if not file.name.startswith(("said", "broken"))] == []
 
 
 def kill(pid):
