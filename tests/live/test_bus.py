@@ -75,7 +75,7 @@ def test_a_rolled_back_savepoint_takes_only_its_own_topics_along(heard: Heard) -
     assert heard() == [("live:1", ["operations"])]
 
 
-@pytest.mark.parametrize("url", [absent(), "unix:///nowhere/broker.sock"])
+@pytest.mark.parametrize("url", [absent(), "unix:///nowhere/broker.sock"], ids=["closed port", "no socket"])
 def test_an_absent_broker_harms_nobody(url: str, settings: Settings) -> None:
     settings.REDIS_URL = url
     begun = time.monotonic()
