@@ -10,8 +10,13 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 log = logging.getLogger(__name__)
+
+PROXIED = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"}
+ONCE = Retry(NoBackoff(), 0)
 
 
 @require_safe
@@ -21,42 +26,45 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when database, migrations and broker are fine; else 503 with what is not."""
-    wrong = {name: reason for name, check in CHECKS.items() if (reason := _reason(check))}
+    """200 when database, migrations and broker are fine; else 503 with what is not. Details are in the log alone."""
+    wrong = {name: reason for name, (check, reason) in CHECKS.items() if not _passes(name, check)}
     return JsonResponse({"status": "not ready" if wrong else "ok", **wrong}, status=503 if wrong else 200)
 
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus numbers, for this machine alone: a scraper elsewhere goes through a proxy that may."""
-    if request.META.get("REMOTE_ADDR") not in ("127.0.0.1", "::1"):
+    """Prometheus numbers, for this machine alone: what comes through a proxy on it came from elsewhere."""
+    if request.META.get("REMOTE_ADDR") not in ("127.0.0.1", "::1") or PROXIED & request.META.keys():
         return HttpResponse("Only from this machine.", status=403, content_type="text/plain")
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
-def _database() -> None:
+def _database() -> bool:
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT 1")
+    return True
 
 
-def _migrations() -> None:
+def _migrations() -> bool:
     executor = MigrationExecutor(connections["default"])
-    if missing := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        raise RuntimeError(f"{len(missing)} migrations are not applied; run manage.py migrate")
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
 
 
-def _broker() -> None:
-    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
-        client.ping()
+def _broker() -> bool:
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=ONCE) as client:
+        return bool(client.ping())
 
 
-CHECKS: dict[str, Callable[[], None]] = {"database": _database, "migrations": _migrations, "broker": _broker}
+CHECKS: dict[str, tuple[Callable[[], bool], str]] = {
+    "database": (_database, "The database does not answer."),
+    "migrations": (_migrations, "Migrations are not applied, or cannot be read: run manage.py migrate."),
+    "broker": (_broker, "The broker does not answer."),
+}
 
 
-def _reason(check: Callable[[], None]) -> str:
+def _passes(name: str, check: Callable[[], bool]) -> bool:
     try:
-        check()
-    except Exception as error:  # whatever is wrong is the answer
-        log.warning("not ready: %s", error)
-        return str(error)[:300] or type(error).__name__
-    return ""
+        return check()
+    except Exception as error:  # each driver raises its own; whichever it is, this is not ready
+        log.warning("not ready: %s: %s", name, error)
+        return False

@@ -9,6 +9,10 @@ from portal.accounts import views as accounts
 from portal.audit import views as audit
 from portal.live import views as live
 
+handler400 = "portal.errors.bad_request"
+handler429 = "portal.errors.too_many"  # allauth's, for sign-in
+handler500 = "portal.errors.server_error"
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="engines"), name="home"),
     path("accounts/login/", login, name="account_login"),

@@ -1,0 +1,62 @@
+"""For machines: alive, ready, numbers."""
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from tests.live.broker import running
+
+pytestmark = pytest.mark.django_db
+AWAY = "unix:///nowhere/broker.sock"
+
+
+def test_ready_when_all_is_there(client, settings):
+    with running() as broker:
+        settings.REDIS_URL = broker.url
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_alive_asks_nobody(client, django_assert_num_queries, settings):
+    settings.REDIS_URL = AWAY
+    with django_assert_num_queries(0):
+        assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_alive_asks_nobody_for_those_who_are_signed_in(client_of, ada, django_assert_num_queries):
+    client = client_of(ada)
+    with django_assert_num_queries(0):
+        client.get("/healthz")
+
+
+def test_not_ready_without_a_broker(client, settings):
+    settings.REDIS_URL = AWAY
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"status": "not ready", "broker": "The broker does not answer."},
+    )
+
+
+def test_not_ready_with_migrations_left(client):
+    MigrationRecorder(connection).record_unapplied("audit", "0001_initial")
+    assert "manage.py migrate" in client.get("/readyz").json()["migrations"]
+
+
+def test_not_ready_without_a_database(client, monkeypatch):
+    def down(*_):
+        raise OSError("could not connect to db.internal as portal")
+
+    monkeypatch.setattr(connection, "cursor", down)
+    answer = client.get("/readyz")
+    assert answer.json()["database"] == "The database does not answer."
+    assert "db.internal" not in answer.content.decode()
+
+
+def test_numbers_for_this_machine(client):
+    assert b"process_cpu_seconds_total" in client.get("/metrics").content
+
+
+@pytest.mark.parametrize("more", [{"REMOTE_ADDR": "10.0.0.9"}, {"HTTP_X_FORWARDED_FOR": "10.0.0.9"}])
+def test_no_numbers_for_others(client, more):
+    assert client.get("/metrics", **more).status_code == 403
