@@ -24,7 +24,7 @@ from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
 from portal.live.bus import publish
 from portal.vault.keys import Sealed
-from portal.vault.models import Connection
+from portal.vault.models import Connection, StoredKey
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ WATCH = timedelta(seconds=2)
 WATCH_OLD = timedelta(seconds=5)  # for operations of more than OLD: a drain of hours needs no two-second rhythm
 OLD = timedelta(minutes=10)
 SOON = timedelta(seconds=1)
-LEASE = timedelta(seconds=20)
+# Shorter than the slowest answer: two readers at once harm nothing, a dead one must be replaced soon.
+LEASE = timedelta(seconds=12)
 STALE_AFTER = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=60)
 
@@ -77,15 +78,32 @@ def _claim(connection_id: int, now: datetime) -> bool:
 
 
 def _read(connection: Connection, now: datetime) -> None:
+    """Read with the first key that the API takes. Raises ApiError or Sealed if there is none, or the read fails."""
+    refused: Exception = errors.KeyRejected(
+        "Nobody in the team has stored a key that may read this API. See the Keys page."
+    )
+    for key in reading_keys(connection):
+        try:
+            with client_for(key) as client:
+                _read_with(client, connection, now)
+        except (errors.KeyRejected, Sealed) as error:
+            refused = error
+            StoredKey.objects.of(connection.team).filter(pk=key.pk).update(last_error=str(error)[:300])
+        else:
+            StoredKey.objects.of(connection.team).filter(pk=key.pk).exclude(last_error="").update(last_error="")
+            return
+    raise refused
+
+
+def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> None:
     watched = list(_watched(connection))
     fleet = Engine.objects.of(connection.team).filter(connection=connection).count()
     pages = max(1, -(-fleet // PAGE))
     full_due = connection.refreshed_at is None or now - connection.refreshed_at >= FULL_PASS
-    with _reader(connection) as client:
-        if full_due or len(watched) > pages:
-            _full_pass(connection, client)
-        else:
-            _look_at(connection, client, [operation.engine for operation in watched])
+    if full_due or len(watched) > pages:
+        _full_pass(connection, client)
+    else:
+        _look_at(connection, client, [operation.engine for operation in watched])
     _read_well(connection, _rhythm(watched, now))
 
 
@@ -104,12 +122,6 @@ def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
 def _watched(connection: Connection) -> Iterable[Operation]:
     rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
     return rows.select_related("engine")
-
-
-def _reader(connection: Connection) -> EnginesClient:
-    for key in reading_keys(connection):
-        return client_for(key)
-    raise errors.KeyRejected("Nobody in the team has stored a key that may read this API. Add one on the Keys page.")
 
 
 def _full_pass(connection: Connection, client: EnginesClient) -> None:

@@ -17,6 +17,7 @@ class ScriptedApi:
         self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
+        self.refused = set()  # keys
         server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
         server.api = self
@@ -52,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         trouble = api.trouble.get(asked)
         if trouble == "reset":
             return self._reset()
+        if self.headers["Authorization"].removeprefix("Bearer ") in api.refused:
+            return self._problem(401, "unauthorized")
         api.requests.append(asked)
         if isinstance(trouble, tuple):
             return self._problem(*trouble)

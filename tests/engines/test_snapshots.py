@@ -6,7 +6,8 @@ import pytest
 
 from engines.models import Engine
 from engines.snapshots import columns, fingerprint, refresh, seen_at
-from portal.vault.models import Connection
+from portal.vault.keys import Secret, store
+from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, dto, put, read
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +82,20 @@ def test_recovery_clears_the_failure(api, fleet):
 def test_a_team_without_a_key_is_told_so(api, acme_connection):
     again(acme_connection)
     assert "Keys page" in acme_connection.last_error
+
+
+def test_a_key_that_the_api_refuses_is_flagged_and_the_next_one_is_used(api, fleet, ada):
+    store(user=ada, connection=fleet, secret=Secret("inf_refused"), label="old", scopes=["*"])
+    api.refused.add("inf_refused")
+    again(fleet)
+    assert Engine.objects.count() == 7
+    assert "401" in StoredKey.objects.get(user=ada).last_error
+
+
+def test_a_key_that_works_again_is_not_flagged_any_more(api, fleet):
+    StoredKey.objects.update(last_error="401")
+    again(fleet)
+    assert StoredKey.objects.get().last_error == ""
 
 
 def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):
