@@ -9,27 +9,30 @@
   const skew = Date.parse(document.body.dataset.now) - Date.now() || 0;
 
   // The same rules as portal_ui.span and portal_ui.relative.
+  const two = (whole, unit, rest, restUnit) => `${whole} ${unit}${rest ? ` ${rest} ${restUnit}` : ""}`;
   const span = (seconds, fine) => {
     const [minutes, hours, days] = [60, 3600, 86400].map((size) => Math.floor(seconds / size));
     if (seconds < 60) return `${seconds} s`;
-    if (fine && minutes < 10) return `${minutes} min ${seconds % 60} s`;
+    if (fine && minutes < 10) return two(minutes, "min", seconds % 60, "s");
     if (hours < 1) return `${minutes} min`;
-    if (days < 1) return `${hours} h ${minutes % 60} min`;
-    return days < 10 ? `${days} d ${hours % 24} h` : `${days} d`;
+    if (days < 1) return two(hours, "h", minutes % 60, "min");
+    return two(days, "d", days < 10 ? hours % 24 : 0, "h");
   };
 
   const relative = (seconds, style) => {
     if (style === "for") return span(Math.max(seconds, 0), true);
     if (style === "left") return seconds < 0 ? `${span(-seconds)} left` : `${span(seconds)} over`;
     if (seconds < 0) return `in ${span(-seconds)}`;
-    return seconds < 3 ? "just now" : `${span(seconds)} ago`;
+    return seconds < 3 ? "just now" : `${span(seconds).split(" ", 2).join(" ")} ago`;
   };
 
   const tick = () => {
     const now = Date.now() + skew;
     for (const time of document.querySelectorAll("time.when")) {
-      const text = relative(Math.trunc((now - Date.parse(time.dateTime)) / 1000), time.dataset.style);
+      const seconds = Math.trunc((now - Date.parse(time.dateTime)) / 1000);
+      const text = relative(seconds, time.dataset.style);
       if (time.textContent !== text) time.textContent = text;
+      time.classList.toggle("is-over", time.dataset.style === "left" && seconds >= 0);
     }
   };
   setInterval(tick, 1000);
@@ -98,7 +101,7 @@
   let opener = null;
   const shown = () => {
     if (!dialog.open) dialog.showModal();
-    const first = dialog.querySelector("[aria-invalid=true], [autofocus]");
+    const first = dialog.querySelector("[aria-invalid=true]") || dialog.querySelector("textarea, select, [data-close]");
     if (first) first.focus();
   };
   document.body.addEventListener("htmx:beforeRequest", (event) => {

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from django import template
 from django.forms import BoundField, CheckboxInput, Select
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -86,15 +87,17 @@ def status_icon(word: str) -> SafeString:
 def ago(value: datetime | str | None, style: str = "ago") -> SafeString:
     """How long ago ("ago"), for how long by now ("for"), or until when ("left"). The exact time is one hover
     or focus away. portal.js keeps the words current by the same rules."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value
-    if not isinstance(moment, datetime):
+    moment = parse_datetime(value) if isinstance(value, str) else value
+    if moment is None:
         return format_html('<span class="text-secondary">{}</span>', "never" if style == "ago" else "–")
+    age = timezone.now() - moment
     return format_html(
-        '<time class="when" tabindex="0" data-style="{}" datetime="{}" data-exact="{}">{}</time>',
+        '<time class="when{}" tabindex="0" data-style="{}" datetime="{}" data-exact="{}">{}</time>',
+        " is-over" if style == "left" and age >= timedelta(0) else "",
         style,
         moment.isoformat(timespec="seconds"),
         exact(moment),
-        relative(timezone.now() - moment, style),
+        relative(age, style),
     )
 
 
@@ -111,7 +114,11 @@ def relative(age: timedelta, style: str) -> str:
         return f"{span(-seconds)} left" if seconds < 0 else f"{span(seconds)} over"
     if seconds < 0:
         return f"in {span(-seconds)}"
-    return f"{span(seconds)} ago" if seconds >= 3 else "just now"
+    return f"{rough(seconds)} ago" if seconds >= 3 else "just now"
+
+
+def rough(seconds: int) -> str:
+    return " ".join(span(seconds).split()[:2])
 
 
 def span(seconds: int, *, fine: bool = False) -> str:
@@ -120,12 +127,16 @@ def span(seconds: int, *, fine: bool = False) -> str:
     if seconds < 60:
         return f"{seconds} s"
     if fine and minutes < 10:
-        return f"{minutes} min {seconds % 60} s"
+        return two(minutes, "min", seconds % 60, "s")
     if hours < 1:
         return f"{minutes} min"
     if days < 1:
-        return f"{hours} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h" if days < 10 else f"{days} d"
+        return two(hours, "h", minutes % 60, "min")
+    return two(days, "d", hours % 24 if days < 10 else 0, "h")
+
+
+def two(whole: int, unit: str, rest: int, rest_unit: str) -> str:
+    return f"{whole} {unit} {rest} {rest_unit}" if rest else f"{whole} {unit}"
 
 
 @register.simple_tag
