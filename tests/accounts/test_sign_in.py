@@ -2,6 +2,8 @@
 
 import pytest
 
+from portal.accounts.models import Membership, User
+from portal.accounts.roles import Role
 from portal.audit.models import Entry
 
 pytestmark = pytest.mark.django_db
@@ -30,18 +32,96 @@ def test_a_wrong_password_says_nothing_about_the_account(client, olga):
     assert words in unknown
 
 
-def test_sign_ins_are_audited(client, olga):
+def entries():
+    return list(Entry.objects.order_by("number").values_list("action", "outcome"))
+
+
+def test_sign_ins_and_sign_outs_are_audited(client, olga):
     sign_in(client, olga, "wrong wrong wrong")
     sign_in(client, olga)
-    assert list(Entry.objects.order_by("number").values_list("action", "outcome")) == [
-        ("session.refused", "refused"),
-        ("session.started", "ok"),
-    ]
+    client.post("/accounts/logout/")
+    assert entries() == [("session.refused", "refused"), ("session.started", "ok"), ("session.ended", "ok")]
+
+
+def test_an_entry_names_who_from_where_and_the_request(client, olga):
+    client.post(LOGIN, {"login": olga.email, "password": PASSWORD}, headers={"X-Request-ID": "req-7"})
+    entry = Entry.objects.get()
+    assert (entry.actor, entry.role, entry.address, entry.request_id) == (olga, "operator", "127.0.0.1", "req-7")
+
+
+def test_each_team_of_a_person_hears_of_it(client, olga, other_team):
+    Membership.objects.create(user=olga, team=other_team, role=Role.VIEWER)
+    sign_in(client, olga)
+    assert set(Entry.objects.values_list("team__slug", "role")) == {("acme", "operator"), ("mallory-inc", "viewer")}
+
+
+def test_guesses_at_nobody_are_in_no_teams_log(client, olga):
+    client.post(LOGIN, {"login": "nobody@acme.example", "password": "wrong wrong wrong"})
+    assert entries() == []
+
+
+def test_a_person_who_was_switched_off_is_told_so(client, olga):
+    User.objects.update(is_active=False)
+    answer = client.post(LOGIN, {"login": olga.email, "password": PASSWORD}, follow=True)
+    assert "switched off" in answer.content.decode()
+    assert entries() == [("session.refused", "refused")]
+
+
+def test_being_switched_off_ends_open_sessions(client, olga):
+    sign_in(client, olga)
+    User.objects.update(is_active=False)
+    assert client.get("/engines/")["Location"].startswith(LOGIN)
+
+
+def test_a_new_password_ends_open_sessions(client, olga):
+    sign_in(client, olga)
+    olga.set_password("another horse battery")
+    olga.save()
+    assert client.get("/engines/")["Location"].startswith(LOGIN)
+
+
+def test_a_session_gets_a_new_name_at_sign_in(client, olga):
+    client.get(LOGIN)
+    session = client.session
+    session["kept"] = True
+    session.save()
+    before = session.session_key
+    sign_in(client, olga)
+    assert client.session.session_key != before
+
+
+def guess(client, olga, number, **headers):
+    answer = client.post(LOGIN, {"login": olga.email, "password": f"guess number {number}"}, headers=headers)
+    return "Too many" in answer.content.decode()
 
 
 def test_a_guesser_is_slowed_down(client, olga):
-    answers = [sign_in(client, olga, f"guess number {number}").content.decode() for number in range(12)]
-    assert "Too many" in answers[-1]
+    assert [guess(client, olga, number) for number in range(6)] == [False] * 5 + [True]
+
+
+def test_even_the_right_password_waits_then(client, olga):
+    for number in range(6):
+        guess(client, olga, number)
+    assert "Too many" in sign_in(client, olga).content.decode()
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+def test_a_forged_address_gives_no_new_tries(client, olga, header):
+    guesses = [guess(client, olga, number, **{header: f"10.0.0.{number}"}) for number in range(12)]
+    assert guesses[-1]
+    assert set(Entry.objects.values_list("address", flat=True)) == {"127.0.0.1"}
+
+
+def test_another_port_in_the_host_header_gives_no_new_tries(client, olga):
+    guesses = [guess(client, olga, number, Host=f"localhost:{8000 + number}") for number in range(6)]
+    assert guesses[-1]
+
+
+def test_many_sign_ins_from_one_address_get_a_page_that_says_so(client, db):
+    for number in range(31):
+        answer = client.post(LOGIN, {"login": f"u{number}@acme.example", "password": "x"})
+    assert answer.status_code == 429
+    assert "Wait a minute" in answer.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/accounts/signup/", "/accounts/password/reset/", "/accounts/email/"])
@@ -49,9 +129,35 @@ def test_what_is_not_offered_is_not_there(client, path):
     assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "//evil.example",
+        "///evil.example",
+        "https://evil.example/",
+        "https:evil.example",
+        "http://localhost/elsewhere/",
+        "http://testserver:81/",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "\r\nLocation: //evil.example",
+    ],
+)
 def test_sign_in_leads_to_own_pages_only(client, olga, to):
     assert sign_in(client, olga, next=to)["Location"] == "/engines/"
+
+
+def test_sign_in_leads_back_to_where_it_was_asked_for(client, olga):
+    assert sign_in(client, olga, next="/audit/?q=drain")["Location"] == "/audit/?q=drain"
+
+
+def test_signing_out_takes_a_form(client, olga):
+    sign_in(client, olga)
+    client.get("/accounts/logout/")
+    assert client.get("/engines/").status_code == 200
 
 
 def test_signing_out_ends_the_session(client, olga):
