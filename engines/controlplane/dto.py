@@ -10,20 +10,6 @@ from engines.controlplane.enums import LIVE, EngineState
 from engines.controlplane.models import ApiKey, Engine, Task, Team, Worker
 from engines.enums import WorkerStatus
 
-CONFIG = (
-    "id",
-    "name",
-    "api_url",
-    "engine_port",
-    "workers",
-    "container_mode",
-    "network_name",
-    "cache_path",
-    "gpus",
-    "callback_base_port",
-    "engine_internal_api_url",
-)
-
 
 def engines() -> QuerySet[Engine]:
     """Engines with what their objects show: three queries, however many there are."""
@@ -35,7 +21,6 @@ def engines() -> QuerySet[Engine]:
 
 def engine(row: Engine) -> dict[str, Any]:
     """Return the Engine object. The row must come from `engines()`."""
-    config = {name: row.config[name] for name in CONFIG if name in row.config}
     return {
         **_base(row.id, row.team_id, row.created_at, row.updated_at),
         "name": row.name,
@@ -44,7 +29,7 @@ def engine(row: Engine) -> dict[str, Any]:
         "engine_version": row.version,
         "engine_pin": "",
         "capabilities": None,
-        "config": {**config, "id": row.id, "name": row.name, "api_key": ""},
+        "config": {**row.config, "id": row.id, "name": row.name, "api_key": ""},
         "instance": None,
         "system_info": row.system_info or None,
         "workers": workers(row),

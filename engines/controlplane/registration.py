@@ -14,6 +14,22 @@ from engines.controlplane.wakeups import DISPATCHER, wake
 DEFAULT_CPU_WORKERS = 2  # contract 7.3, when no GPU worker is configured
 
 
+# The contract's EngineConfig without `api_key`: what an engine should not have sent is not kept.
+CONFIG = (
+    "id",
+    "name",
+    "api_url",
+    "engine_port",
+    "workers",
+    "container_mode",
+    "network_name",
+    "cache_path",
+    "gpus",
+    "callback_base_port",
+    "engine_internal_api_url",
+)
+
+
 def register(team: Team, asked: RegisterIn) -> Engine:
     """Create the engine, or refresh the one whose id it saved, and return it.
 
@@ -45,7 +61,7 @@ def _refresh(engine: Engine, asked: RegisterIn) -> None:
     engine.boot_id = known.boot_id
     engine.name = known.name
     engine.public_key = known.public_key
-    engine.config = {**storable(known.config), "api_key": ""}
+    engine.config = {name: value for name, value in storable(known.config).items() if name in CONFIG}
     engine.api_url = asked.api_url
     engine.system_info = system_info
     engine.version = str(system_info.get("engine_version") or engine.version)[:100]

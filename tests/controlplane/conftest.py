@@ -1,9 +1,13 @@
 """The cast: a team with a key that may do everything, an outsider's team, and an engine played by the test."""
 
+import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.test import Client
+from django.utils.timezone import now
 
 from engines.controlplane import dispatch, frames, hearing, keys, reconcile, sending, sessions
 from engines.controlplane.models import Engine, Task, Team
@@ -97,6 +101,14 @@ def pytest_collection_modifyitems(items):
 def as_the_api(settings):
     settings.ROOT_URLCONF = "engines.controlplane.urls"
     settings.MIDDLEWARE = settings.API_MIDDLEWARE
+
+
+@pytest.fixture
+def later():
+    """Move the clock on by so many seconds, until the test ends."""
+    with contextlib.ExitStack() as travels:
+        began = now()
+        yield lambda seconds: travels.enter_context(time_machine.travel(began + timedelta(seconds=seconds), tick=False))
 
 
 @pytest.fixture

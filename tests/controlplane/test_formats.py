@@ -78,7 +78,9 @@ def test_a_wrong_method_is_a_problem_and_names_the_right_one(caller):
     assert answer.json()["type"].endswith("/method_not_allowed")
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '"text"', '{"a": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "[" * 9999])
+@pytest.mark.parametrize(
+    "body", ["{", "[]", '"text"', '{"a": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "[" * 9999]
+)
 def test_a_body_that_is_no_storable_json_object_is_refused(caller, body):
     answer = caller.post("/engines/list", body)
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (400, "invalid_request")

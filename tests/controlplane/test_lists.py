@@ -158,7 +158,9 @@ def test_the_query_string_says_the_same(caller, fleet):
     assert [item["name"] for item in items] == ["gpu-2"]
 
 
-@pytest.mark.parametrize(("query", "status"), [({"filters": "{"}, 400), ({"filters": '"x"'}, 422), ({"limit": "x"}, 422)])
+@pytest.mark.parametrize(
+    ("query", "status"), [({"filters": "{"}, 400), ({"filters": '"x"'}, 422), ({"limit": "x"}, 422)]
+)
 def test_a_query_string_that_says_nothing(caller, query, status):
     assert caller.get("/engines", **query).status_code == status
 

@@ -1,0 +1,146 @@
+"""The control plane dies at every step of a drain, and comes back. Everything that matters is in the database."""
+
+import contextlib
+
+import httpx
+import pytest
+
+from tests.controlplane.server import Server, until
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("api"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(prepared):
+    """A server that the test starts, and that is killed at its end."""
+    yield prepared
+    prepared.kill()
+
+
+def running_task(server, name):
+    """An engine with a running task, and its connection."""
+    engine = server.register(name)
+    line = server.greet(engine)
+    task = server.run(workers=[f"{name}-cpu-0"])
+    line.wait("task")
+    line.say("task_accepted", task_id=task)
+    until(lambda: server.task(task)["status"] == 7, "the task to run")
+    return engine, task
+
+
+def drain_through(server, engine, task):
+    """What an engine does after a reconnect: it confirms its task, obeys, finishes, reports."""
+    line = server.greet(engine, running=[task])
+    line.wait("drain")
+    line.say("task_result", task_id=task, status="completed", output="intact", error="")
+    line.wait("result_ack")
+    line.say("drained", epoch=1)
+    assert line.wait("shutdown") == {"epoch": 1}
+    assert (server.engine(engine)["status"], server.task(task)["output"]) == ("stopped", "intact")
+    assert [event["kind"] for event in server.task(task)["events"]].count("dispatched") == 1
+    line.hang_up()
+
+
+def test_killed_while_a_task_runs_nothing_is_lost(server):
+    server.start()
+    engine, task = running_task(server, "plain")
+    server.kill()
+    server.start()
+    assert (server.engine(engine)["status"], server.task(task)["status"]) == ("disconnected", 7)
+    server.greet(engine, running=[task]).hang_up()
+    assert server.task(task)["status"] == 7
+
+
+def test_killed_before_the_drain_is_committed_nothing_was_changed(server):
+    server.start("drain.before_commit")
+    engine, task = running_task(server, "before-commit")
+    with pytest.raises(httpx.TransportError):
+        server.drain(engine)
+    server.wait_dead()
+    server.start()
+    line = server.greet(engine, running=[task])
+    assert server.engine(engine)["status"] == "running"
+    line.hang_up()
+
+
+@pytest.mark.parametrize("place", ["drain.after_commit", "drain.before_send", "drain.after_send"])
+def test_killed_on_the_way_of_the_order_the_drain_goes_on(server, place):
+    server.start(place)
+    engine, task = running_task(server, place.replace(".", "-"))
+    with contextlib.suppress(httpx.TransportError):
+        server.drain(engine)
+    server.wait_dead()
+    server.start()
+    drain_through(server, engine, task)
+
+
+@pytest.mark.parametrize(
+    ("place", "afterwards"),
+    [("drained.before_commit", "drain"), ("drained.after_commit", "shutdown"), ("shutdown.before_send", "shutdown")],
+)
+def test_killed_around_the_report_the_engine_is_let_go_once(server, place, afterwards):
+    server.start(place)
+    engine = server.register(place)
+    line = server.greet(engine)
+    server.drain(engine)
+    line.say("drained", **line.wait("drain"))
+    server.wait_dead()
+    server.start()
+    line = server.greet(engine, mode="draining", drain_epoch=1)
+    line.wait(afterwards)
+    if afterwards == "drain":
+        line.say("drained", epoch=1)
+        line.wait("shutdown")
+    assert server.engine(engine)["status"] == "stopped"
+    line.hang_up()
+
+
+def test_killed_before_a_result_is_committed_it_is_delivered_again(server):
+    server.start("result.before_commit")
+    engine, task = running_task(server, "result")
+    done = {"task_id": task, "status": "completed", "output": 1, "error": ""}
+    server.greet(engine, running=[task]).say("task_result", **done)
+    server.wait_dead()
+    server.start()
+    assert server.task(task)["status"] == 7
+    assert "result_ack" in server.greet(engine, results=[done]).heard
+    assert server.task(task)["output"] == 1
+
+
+def test_a_second_process_of_an_engine_takes_its_place(server):
+    server.start()
+    engine, task = running_task(server, "reborn")
+    server.register("reborn", engine_id=engine, boot="boot-2")
+    server.greet(engine, boot="boot-2").hang_up()
+    assert server.task(task)["error"] == "the engine restarted while this task ran"
+
+
+def test_it_stops_within_its_grace_while_engines_are_connected(server):
+    server.start()
+    server.greet(server.register("stays"))
+    assert server.stop() < 6
+
+
+def test_many_tasks_race_one_drain(server):
+    """C4: none starts after the drain was answered, none is lost."""
+    server.start()
+    engine = server.register("racer", cpus=4)
+    line = server.greet(engine)
+    tasks = [server.run(workers=[f"racer-cpu-{n % 4}"]) for n in range(40)]
+    assert server.drain(engine).is_success
+    given = {server.task(task)["id"] for task in tasks if server.task(task)["status"] == 3}
+    order = line.wait("drain")
+    assert line.heard.count("task") == len(given) == 4
+    for task in given:
+        line.say("task_result", task_id=task, status="completed", output=None, error="")
+    line.say("drained", **order)
+    line.wait("shutdown")
+    assert sorted({server.task(task)["status"] for task in tasks}) == [2, 10]
+    line.hang_up()
