@@ -8,5 +8,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id.get()
+        # Django reports 4xx and 5xx when the request's context is over already, and gives the request along.
+        given = getattr(getattr(record, "request", None), "request_id", None)
+        record.request_id = given or request_id.get()
         return True

@@ -1,4 +1,4 @@
-"""What an action is called in a sentence: "Ada Admin *asked to drain* gpu-1"."""
+"""What an action is called in a sentence: "Ada Admin *asked to drain* gpu-1", "Ada Admin *signed in*"."""
 
 LABELS = {
     "engine.drain": "asked to drain",
@@ -13,9 +13,9 @@ LABELS = {
     "operation.stuck": "saw an operation pass its deadline on",
     "operation.needs_attention": "found an operation needing attention on",
     "key.stored": "stored the API key",
-    "session.started": "signed in as",
-    "session.ended": "signed out as",
-    "session.refused": "was refused at sign-in as",
+    "session.started": "signed in",
+    "session.ended": "signed out",
+    "session.refused": "was refused at sign-in",
 }
 
 

@@ -41,7 +41,7 @@ def entry(request: PortalRequest, number: int) -> HttpResponse:
         **in_words(found),
         "operation_url": address("operation", found.operation_id),
         "changes": changes(found),
-        "detail": sorted(found.detail.items()),
+        "detail": [(readable(name), shown(value)) for name, value in sorted(found.detail.items())],
         "newer": rows.filter(number=number + 1).values_list("number", flat=True).first(),
         "older": rows.filter(number=number - 1).values_list("number", flat=True).first(),
     }
@@ -49,14 +49,29 @@ def entry(request: PortalRequest, number: int) -> HttpResponse:
 
 
 def in_words(found: Entry) -> dict[str, Any]:
-    return {"entry": found, "sentence": label(found.action), "target_url": target_url(found)}
+    """The entry with what its sentence is made of. What people did to themselves needs no object."""
+    to_self = (found.target_type, found.target_id) == ("accounts.user", str(found.actor_id))
+    return {
+        "entry": found,
+        "sentence": label(found.action),
+        "target_name": "" if to_self else found.target_name,
+        "target_url": target_url(found),
+    }
 
 
-def changes(found: Entry) -> list[tuple[str, Any, Any]]:
-    """Return what differs between before and after, field by field."""
+def changes(found: Entry) -> list[tuple[str, str, str]]:
+    """Return what differs between before and after, field by field, as people read it."""
     names = sorted({*found.before, *found.after})
     pairs = [(name, found.before.get(name, ""), found.after.get(name, "")) for name in names]
-    return [(name, old, new) for name, old, new in pairs if old != new]
+    return [(readable(name), shown(old), shown(new)) for name, old, new in pairs if old != new]
+
+
+def readable(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def shown(value: Any) -> str:
+    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
 
 
 def target_url(found: Entry) -> str:
