@@ -91,6 +91,7 @@ class Stack:
         self.place = place
         self.site = up.Site(place)
         self.keys = {}
+        self.browsers = []
 
     def __enter__(self):
         try:
@@ -101,6 +102,8 @@ class Stack:
         return self
 
     def __exit__(self, *error):
+        for browser in self.browsers:
+            browser.close()
         self.site.stop()
 
     def _begin(self):
@@ -138,6 +141,11 @@ class Stack:
         found = [one for one in self.engines() if one["name"] == name and one["status"] == "running"]
         return found[0]["id"] if found else None
 
+    def in_the_portal(self, uid):
+        """Wait until the portal knows the engine as running."""
+        known = f"SELECT 1 FROM engines_engine WHERE uid = '{uid}' AND status = 'running'"
+        wait_for(lambda: self.query(known), 40, f"{uid} running in the portal")
+
     def engines(self):
         with self.api() as api:
             return api.post("/engines/list", json={"limit": 100}).raise_for_status().json()["items"]
@@ -145,15 +153,23 @@ class Stack:
     def kill(self, name):
         self.child(name).kill()
 
+    def ended(self, name):
+        """The exit code of a process that ends by itself, waiting for that."""
+        wait_for(lambda: not self.child(name).running, 20, f"end of {name}")
+        return self.child(name).code
+
     def api(self, key="all"):
         """A client of the control plane with one of the stack's keys."""
         headers = {"Authorization": f"Bearer {self.keys.get(key, key)}", "X-API-Version": "2"}
         return httpx.Client(base_url=self.place.api_url, headers=headers, timeout=15, trust_env=False)
 
-    def run(self, app="sleep", **given):
-        """Give a task and return its id."""
+    def run(self, *, on, **given):
+        """Have an engine's first worker sleep for `seconds`; return the task's id once it runs."""
+        body = {"app": "sleep", "input": given, "workers": [f"{on}-cpu-0"]}
         with self.api() as api:
-            return api.post("/run", json={"app": app, "input": given}).raise_for_status().json()["id"]
+            task = api.post("/run", json=body).raise_for_status().json()["id"]
+        wait_for(lambda: f"task {task} started" in self.log(on), 20, f"start of {task} on {on}")
+        return task
 
     def task(self, task_id):
         with self.api() as api:
@@ -162,6 +178,8 @@ class Stack:
     def sign_in(self, email):
         """A client of the portal, signed in, that follows redirects as a browser does."""
         browser = httpx.Client(base_url=self.place.portal_url, timeout=15, trust_env=False, follow_redirects=True)
+        self.browsers.append(browser)
+        self.browsers.append(browser)
         browser.get("/accounts/login/").raise_for_status()
         answer = browser.post("/accounts/login/", data={"login": email, "password": PASSWORD, **csrf(browser)})
         assert answer.url.path == "/engines/", answer.text

@@ -35,12 +35,12 @@ def after_the_storm(stack):
     stack.kill("controlplane")
     stack.start("controlplane")
     ended = wait_for(lambda: all_ended(stack, tasks), 180, "end of all tasks")
-    wait_for(lambda: not stack.child("north").running, 30, "end of north's process")
+    code = stack.ended("north")
     return {
         "tasks": tasks,
         "ended": ended,
         "logs": {name: stack.log(name) for name in FLEET},
-        "code": stack.child("north").code,
+        "code": code,
     }
 
 
@@ -81,10 +81,9 @@ def test_the_drained_engine_ended_well(after_the_storm):
 
 def test_a_drain_is_watched_again_soon_after_its_worker_was_killed(stack):
     uid = stack.engine("watched", cpus=1)
-    task = stack.run(seconds=45)
-    wait_for(lambda: task in started(stack.log("watched")), 20, "start of the task")
+    stack.run(on="watched", seconds=30)
     browser = stack.sign_in("admin@demo.example")
-    wait_for(lambda: browser.get(f"/engines/{uid}/").status_code == 200, 30, "engine in the portal")
+    stack.in_the_portal(uid)
     operation = drain(browser, uid, "a worker is killed under way")
     wait_for(lambda: "In progress" in browser.get(operation).text, 20, "drain in progress")
     stack.kill("worker")
@@ -92,7 +91,7 @@ def test_a_drain_is_watched_again_soon_after_its_worker_was_killed(stack):
     stack.start("worker")
     wait_for(lambda: looked_at(stack) != before, 20, "new reading of the fleet")
     wait_for(lambda: "Succeeded" in browser.get(operation).text, 90, "end of the drain")
-    assert stack.child("watched").code == 0
+    assert stack.ended("watched") == 0
 
 
 def looked_at(stack):
