@@ -130,6 +130,9 @@ def _classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_
         case errors.KeyRejected():
             StoredKey.objects.filter(pk=key.pk).update(last_error=str(error)[:300])
             return Outcome(State.REFUSED, str(error), answer=answer)
+        case errors.Refused(code="engine_offline") if operation.attempts in range(2, max_sends):
+            # The API was away a moment ago: its engines need some seconds to come back to it.
+            return _again(operation, error, answer, max_sends)
         case errors.EngineGone() | errors.Refused():
             return Outcome(State.REFUSED, str(error), answer=answer)
     return Outcome(State.UNKNOWN, f"{error} Whether the engine got the request is being checked.", answer=answer)
@@ -139,4 +142,4 @@ def _again(operation: Operation, error: errors.ApiError, answer: dict[str, Any],
     if operation.attempts >= max_sends:
         return Outcome(State.FAILED, f"{error} Tried {operation.attempts} times; nothing was changed.", answer=answer)
     wait = getattr(error, "retry_after", None) or 2.0**operation.attempts
-    return Outcome(State.REQUESTED, f"{error} Nothing was sent; trying again.", timedelta(seconds=wait), answer)
+    return Outcome(State.REQUESTED, f"{error} Trying again.", timedelta(seconds=wait), answer)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import time
 
 import pytest
 
@@ -57,9 +58,10 @@ def test_progress_and_output_are_streamed(line):
 
 
 def test_updates_are_few(line):
+    begun = time.monotonic()
     line.assign("t1", "checksum", megabytes=150)
     line.wait("task_result")
-    assert 1 <= len(line.data("task_update")) <= 8
+    assert 1 <= len(line.data("task_update")) <= 4 * (time.monotonic() - begun) + 2
 
 
 @pytest.mark.parametrize(

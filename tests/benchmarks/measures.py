@@ -46,7 +46,9 @@ def get(client, url):
 def fleet_page(interleaved):
     """B1: the fleet page of 10,000 engines beside Django admin's changelist of the same table."""
     client, _ = fleet(FLEET)
-    with CaptureQueriesContext(database, ) as queries:
+    with CaptureQueriesContext(
+        database,
+    ) as queries:
         get(client, "/engines/")
     ours, peer = interleaved(lambda: get(client, "/engines/"), lambda: get(client, "/admin/engines/engine/"))
     Engine.objects.all().delete()

@@ -46,6 +46,18 @@ def test_an_offline_engine_is_refused_in_plain_words(api, operation):
     assert operation.finished_at
 
 
+def test_an_engine_that_is_not_back_yet_after_an_outage_is_given_time(api, operation):
+    put(operation, "requested", attempts=1, sent_at=NOW - timedelta(minutes=1))
+    api.trouble[DRAIN] = (409, "engine_offline")
+    assert sent(operation) == State.REQUESTED
+
+
+def test_an_engine_that_stays_offline_after_an_outage_is_refused(api, operation):
+    put(operation, "requested", attempts=4, sent_at=NOW - timedelta(minutes=1))
+    api.trouble[DRAIN] = (409, "engine_offline")
+    assert sent(operation) == State.REFUSED
+
+
 @pytest.mark.parametrize("trouble", [(500, "internal_error"), (502, ""), "reset", "reset after"])
 def test_no_answer_proves_nothing(api, operation, trouble):
     api.trouble[DRAIN] = trouble
