@@ -1,6 +1,7 @@
 """The control plane dies at every step of a drain, and comes back. Everything that matters is in the database."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -129,18 +130,21 @@ def test_it_stops_within_its_grace_while_engines_are_connected(server):
 
 
 def test_many_tasks_race_one_drain(server):
-    """C4: none starts after the drain was answered, none is lost."""
+    """C4: what was given before the drain is finished, the rest waits, nothing is given afterwards."""
     server.start()
     engine = server.register("racer", cpus=4)
     line = server.greet(engine)
-    tasks = [server.run(workers=[f"racer-cpu-{n % 4}"]) for n in range(40)]
-    assert server.drain(engine).is_success
-    given = {server.task(task)["id"] for task in tasks if server.task(task)["status"] == 3}
+    with ThreadPoolExecutor(4) as callers:
+        asked = [callers.submit(server.run, workers=[f"racer-cpu-{n % 4}"]) for n in range(100)]
+        assert server.drain(engine).is_success
+        tasks = [task.result() for task in asked]
     order = line.wait("drain")
-    assert line.heard.count("task") == len(given) == 4
+    given = [task for task in tasks if server.task(task)["status"] != 2]
+    assert line.heard.count("task") == len(given)
     for task in given:
         line.say("task_result", task_id=task, status="completed", output=None, error="")
     line.say("drained", **order)
     line.wait("shutdown")
-    assert sorted({server.task(task)["status"] for task in tasks}) == [2, 10]
+    assert {server.task(task)["status"] for task in given} <= {10}
+    assert all(server.task(task)["waiting_for"] for task in tasks if task not in given)
     line.hang_up()

@@ -79,6 +79,11 @@ def test_a_task_that_no_worker_can_run_fails_at_once(agent, give):
     assert (again(task).status, task.error) == (TaskStatus.FAILED, "the engine cannot run it: unknown_app")
 
 
+def test_a_refusal_of_a_task_that_runs_is_nothing(agent, running):
+    agent.reject(running, "worker_busy")
+    assert again(running).status == TaskStatus.RUNNING
+
+
 def test_a_refused_task_waits_a_moment_before_the_next_try(agent, give):
     task = give()
     agent.reject(task, "worker_busy")
