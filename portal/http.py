@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
+from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
 if TYPE_CHECKING:
@@ -17,3 +18,7 @@ class PortalRequest(HttpRequest):
     membership: "Membership"
     htmx: HtmxDetails
     request_id: str
+
+
+# For addresses that answer with the page or with a fragment of it: no cache may mix the two up.
+vary_on_htmx = vary_on_headers("HX-Request", "HX-Target")

@@ -164,7 +164,7 @@ def taken(port: int) -> bool:
 def _uvicorn(port: int) -> list[str | Path]:
     words = ["--host", "127.0.0.1", "--port", str(port), "--no-server-header", "--no-access-log"]
     # Without a limit an open event stream keeps the server from ever ending.
-    words += ["--timeout-graceful-shutdown", "3", "--log-level", "warning"]
+    words += ["--timeout-graceful-shutdown", "3", "--log-level", "warning", "--ws-max-size", "1048576"]
     return [PYTHON, "-m", "uvicorn", "portal.asgi:application", *words]
 
 

@@ -1,4 +1,4 @@
-"""The cast: Acme's Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer); Mallory is outside."""
+"""The cast: Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer) of Acme; Mallory is outside."""
 
 import pytest
 from django.test import Client

@@ -8,7 +8,7 @@ os.environ.setdefault("VAULT_KEYS", "t1:" + "dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGV
 os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="portal-tests-"))
 os.environ.setdefault("EMBEDDED", "1")
 
-from portal.settings import *  # noqa: E402, F403
+from portal.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

@@ -106,6 +106,7 @@ def _attempt(operation: Operation) -> Outcome:
                 engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
                 if found := _already(operation, engine, begun):
                     return found
+            StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             behaviour.call(client, operation)
     except Sealed as error:
         return Outcome(State.FAILED, str(error))

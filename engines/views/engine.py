@@ -14,12 +14,13 @@ from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.workers import GIB, workers_of
-from portal.http import PortalRequest
+from portal.http import PortalRequest, vary_on_htmx
 
 RECENT = 10
 
 
 @require_safe
+@vary_on_htmx
 def engine(request: PortalRequest, uid: str) -> HttpResponse:
     found = engine_for(request, uid)
     operations = Operation.objects.of(request.team).filter(engine=found).order_by("-requested_at")

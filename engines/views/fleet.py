@@ -16,7 +16,7 @@ from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.workers import workers_of
-from portal.http import PortalRequest
+from portal.http import PortalRequest, vary_on_htmx
 from portal.keyset import BadCursor, Page, paginate
 from portal.query import chips, without
 from portal.vault.models import Connection, StoredKey
@@ -33,6 +33,7 @@ DEFAULT_SORT = "name"
 
 
 @require_safe
+@vary_on_htmx
 def fleet(request: PortalRequest) -> HttpResponse:
     now = db_now()
     filters = FleetFilter(request.GET, queryset=Engine.objects.of(request.team))

@@ -19,10 +19,11 @@ from engines.operations.request import request as ask
 from engines.tickets import Ticket
 from engines.workers import workers_of
 from portal.audit.origin import Origin
-from portal.http import PortalRequest
+from portal.http import PortalRequest, vary_on_htmx
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     engine = engine_for(request, uid)
     if request.method != "POST":

@@ -21,7 +21,7 @@ from engines.operations.moves import Decider, Moved
 from engines.views.fleet import automation_since, links, page_of
 from portal.accounts.access import may
 from portal.audit.origin import Origin
-from portal.http import PortalRequest
+from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips
 
 PAGE = 50
@@ -34,6 +34,7 @@ STEPS: dict[str, Callable[..., None]] = {
 
 
 @require_safe
+@vary_on_htmx
 def operations(request: PortalRequest) -> HttpResponse:
     rows = Operation.objects.of(request.team).select_related("engine")
     filters = OperationFilter(request.GET, queryset=rows)
@@ -50,6 +51,7 @@ def operations(request: PortalRequest) -> HttpResponse:
 
 
 @require_safe
+@vary_on_htmx
 def operation(request: PortalRequest, pk: str) -> HttpResponse:
     found = operation_for(request, pk)
     context = {

@@ -6,19 +6,18 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from portal.audit.filters import EntryFilter
 from portal.audit.labels import label
 from portal.audit.models import Entry, Head
-from portal.http import PortalRequest
+from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of
 
 PAGE = 50
 
 
 @require_safe
-@vary_on_headers("HX-Request", "HX-Target")
+@vary_on_htmx
 def log(request: PortalRequest) -> HttpResponse:
     filters = EntryFilter(request.GET, queryset=Entry.objects.of(request.team))
     page, bad_cursor = page_of(request, filters.qs, ("-number",), PAGE)
