@@ -1,4 +1,4 @@
-"""The cast: Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer) of Acme; Mallory is outside."""
+"""Acme's cast: Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer); Mallory is outside."""
 
 import pytest
 from django.test import Client

@@ -85,6 +85,7 @@ def move(
     """
     if to not in MOVES[State(operation.state)]:
         raise ValueError(f"{operation.state} → {to} is not a move")
+    before = operation.state
     facts |= {"state": to, "note": note[:300], "moved_at": now}
     if to not in OPEN:
         facts |= {"finished_at": now, "next_at": None, "lease_until": None}
@@ -92,7 +93,7 @@ def move(
     Moment.objects.create(operation=operation, at=now, state=to, text=note[:300])
     if by or to in AUDITED:
         outcome = "ok" if by else AUDITED[to]
-        audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note)
+        audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
     announce(operation)
 
 
@@ -103,7 +104,9 @@ def amend(operation: Operation, **facts: Any) -> None:
         announce(operation)
 
 
-def audit(operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "") -> None:
+def audit(
+    operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "", before: str = ""
+) -> None:
     """Write the audit entry: in the name of who decided, else of the system, with the request it goes back to."""
     asked = Origin(request_id=operation.request_id)
     record(
@@ -114,6 +117,8 @@ def audit(operation: Operation, action: str, *, by: Decider | None, outcome: str
         origin=by.origin if by else asked,
         reason=operation.reason,
         outcome=outcome,
+        before={"state": before} if before else {},
+        after={"state": operation.state},
         operation_id=str(operation.pk),
         verb=operation.verb,
         asked_by=operation.requested_name,

@@ -1,6 +1,8 @@
 """The audit chain: each kind of tampering is found and located, and concurrent writers keep it whole."""
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -151,4 +153,6 @@ def test_every_action_in_the_code_has_its_words():
     from engines.operations.moves import AUDITED
 
     written = {f"engine.{verb}" for verb in Verb} | {f"operation.{state}" for state in AUDITED}
+    sources = [path.read_text() for room in ("portal", "engines") for path in Path(room).rglob("*.py")]
+    written |= {name for text in sources for name in re.findall(r'action="([a-z]+\.[a-z.-]+)"', text)}
     assert written <= set(LABELS)

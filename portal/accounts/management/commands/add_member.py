@@ -1,0 +1,56 @@
+"""`manage.py add_member --team acme --email ada@example.com --role admin [--name Ada]`: make the team, the person and
+the membership as far as they are missing, or change the role. Reads a new person's password from stdin, one line."""
+
+import getpass
+import sys
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.validators import validate_email, validate_slug
+from django.db import transaction
+
+from portal.accounts.models import Membership, Team, User
+from portal.accounts.roles import Role
+from portal.audit.log import record
+
+
+class Command(BaseCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--team", required=True, help="the team's short name, as in addresses")
+        parser.add_argument("--email", required=True)
+        parser.add_argument("--role", required=True, choices=Role.values)
+        parser.add_argument("--name", default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        email = options["email"].lower()
+        try:
+            validate_slug(options["team"])
+            validate_email(email)
+            user = User.objects.filter(email=email).first() or person(email, options["name"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        join(user, options["team"], options["role"])
+        self.stdout.write(f"{email} is {options['role']} of {options['team']}")
+
+
+def person(email: str, name: str) -> User:
+    """Return the new person, not saved. Raises ValidationError if the password is a weak one."""
+    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    user = User(email=email, name=name)
+    validate_password(password, user)
+    user.set_password(password)
+    return user
+
+
+@transaction.atomic
+def join(user: User, slug: str, role: str) -> None:
+    user.save()
+    team, _ = Team.objects.get_or_create(slug=slug, defaults={"name": slug})
+    before = Membership.objects.filter(user=user, team=team).values_list("role", flat=True).first()
+    Membership.objects.update_or_create(user=user, team=team, defaults={"role": role})
+    earlier = {"role": before} if before else {}
+    record(team=team, actor=None, action="member.added", target=user, before=earlier, after={"role": role})
