@@ -16,7 +16,7 @@ DEPLOYED := env -u EMBEDDED -u DEBUG -u DATABASE_URL -u CONTROLPLANE_DATABASE_UR
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-browser check clean
+.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-browser check bench screenshots clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 32
@@ -49,6 +49,12 @@ check: $(VENV)/test.stamp ## format, lint, types, migrations, deployment
 	$(DEPLOYED) $(BIN)/mypy portal engines
 	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+bench: $(VENV)/test.stamp ## ratios against peers in the same run; ONLY=B1,B12 runs some
+	$(BIN)/python -m tests.benchmarks
+
+screenshots: $(VENV)/test.stamp ## every page of a running `make run`, two sizes, light and dark, into var/screenshots
+	$(BIN)/python -m tests.screenshots
 
 clean: ## remove what was installed and cached; the data in var stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache test-results

@@ -26,15 +26,16 @@ def row(name, ratio, goal, what):
 
 def fleet(size):
     """Return a signed-in superuser of a fresh team with `size` engines, and its connection."""
-    team = Team.objects.create(slug=f"bench-{size}", name="Bench")
-    user = User.objects.create_user(f"bench-{size}@example.com", is_staff=True, is_superuser=True)
+    name = f"bench-{Team.objects.count()}"
+    team = Team.objects.create(slug=name, name="Bench")
+    user = User.objects.create_user(f"{name}@example.com", is_staff=True, is_superuser=True)
     Membership.objects.create(user=user, team=team, role="admin")
-    connection = Connection.objects.create(team=team, name="API", base_url=f"http://127.0.0.1:9/{size}")
+    connection = Connection.objects.create(team=team, name="API", base_url=f"http://127.0.0.1:9/{name}")
     for start in range(0, size, 500):
         page = [dto(uid=f"eng_{n}", name=f"engine-{n:05}", busy=["task"] * (n % 3)) for n in range(start, start + 500)]
         snapshots.apply(connection, page[: size - start], read_at=timezone.now())
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user)
     return client, connection
 
 

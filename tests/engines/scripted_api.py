@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         trouble = api.trouble.get(asked)
         if trouble == "reset":
             return self._reset()
-        if self.headers["Authorization"].removeprefix("Bearer ") in api.refused:
+        if (self.headers["Authorization"] or "").removeprefix("Bearer ") in api.refused:
             return self._problem(401, "unauthorized")
         api.requests.append(asked)
         if isinstance(trouble, tuple):
