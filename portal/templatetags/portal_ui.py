@@ -4,6 +4,7 @@ Plain functions that build their HTML: a fleet page calls them a thousand times.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from django import template
@@ -14,6 +15,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
+
+# A fleet page asks for the same few icons, statuses and counts hundreds of times.
+remembered = lru_cache(maxsize=2048)
 
 
 class Look(NamedTuple):
@@ -55,12 +59,14 @@ MOST_PIPS = 12
 
 
 @register.simple_tag
+@remembered
 def icon(name: str, css: str = "") -> SafeString:
     """An icon of the sprite that base.html carries. It is decoration: words stand beside it."""
     return format_html('<svg class="icon {}" aria-hidden="true"><use href="#i-{}"/></svg>', css, name)
 
 
 @register.simple_tag
+@remembered
 def status(word: str, label: str = "") -> SafeString:
     """Icon, word and colour. A word that nobody knows is shown as it came."""
     look = LOOKS.get(word, UNKNOWN)
@@ -79,6 +85,7 @@ def tone(word: str) -> str:
 
 
 @register.simple_tag
+@remembered
 def status_icon(word: str) -> SafeString:
     return icon(LOOKS.get(word, UNKNOWN).icon)
 
@@ -91,19 +98,17 @@ def ago(value: datetime | str | None, style: str = "ago") -> SafeString:
     if moment is None:
         return format_html('<span class="text-secondary">{}</span>', "never" if style == "ago" else "–")
     age = timezone.now() - moment
-    return format_html(
-        '<time class="when{}" tabindex="0" data-style="{}" datetime="{}" data-exact="{}">{}</time>',
-        " is-over" if style == "left" and age >= timedelta(0) else "",
-        style,
-        moment.isoformat(timespec="seconds"),
-        exact(moment),
-        relative(age, style),
+    over = " is-over" if style == "left" and age >= timedelta(0) else ""
+    # Nothing in it comes from outside: numbers, and a word of ours.
+    return SafeString(
+        f'<time class="when{over}" tabindex="0" data-style="{style}" datetime="{moment.isoformat(timespec="seconds")}"'
+        f' data-exact="{exact(moment)}">{relative(age, style)}</time>'
     )
 
 
 @register.filter
 def exact(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
 
 
 def relative(age: timedelta, style: str) -> str:
@@ -145,6 +150,7 @@ def duration(start: datetime, end: datetime) -> str:
 
 
 @register.simple_tag
+@remembered
 def pips(busy: int, total: int) -> SafeString:
     """One dot per worker, filled where it is busy; a bar where dots would be too many. Words say the same."""
     words = format_html('<span class="pips-words">{} of {} busy</span>', busy, total)
