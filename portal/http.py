@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 class PortalRequest(HttpRequest):
-    """A signed-in person's request: `portal.accounts.middleware.Access` has set team and membership."""
+    """A signed-in person's request: `portal.accounts.middleware.Access` has set team and memberships."""
 
     user: "User"
     team: "Team"
     membership: "Membership"
+    memberships: "list[Membership]"
     htmx: HtmxDetails
     request_id: str
 

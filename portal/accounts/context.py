@@ -27,5 +27,5 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         for name, label, icon in PLACES
         if may(membership.role, name, "GET")
     ]
-    memberships = Membership.objects.filter(user=membership.user_id).select_related("team").order_by("team__name")
-    return {"navigation": places, "team": membership.team, "membership": membership, "memberships": memberships}
+    all_teams = sorted(request.memberships, key=lambda one: one.team.name)  # type: ignore[attr-defined]
+    return {"navigation": places, "team": membership.team, "membership": membership, "memberships": all_teams}

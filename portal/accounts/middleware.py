@@ -30,20 +30,21 @@ class Access(MiddlewareMixin):
             return None  # asks the database nothing: a health check must not hang on it
         if not request.user.is_authenticated:
             return redirect_to_login(request)
-        membership = membership_of(request)
+        # Read anew at each request: a role change holds.
+        memberships = list(Membership.objects.filter(user=request.user.pk).select_related("team").order_by("pk"))
+        membership = chosen(memberships, request.session.get("team"))
         if membership is None:
             return render(request, "account/no_team.html", status=403)
         request.team, request.membership = membership.team, membership  # type: ignore[attr-defined]
+        request.memberships = memberships  # type: ignore[attr-defined]
         if isinstance(allowed, frozenset) and membership.role not in allowed:
             return refused(request, membership, allowed)
         return None
 
 
-def membership_of(request: HttpRequest) -> Membership | None:
-    """Return the membership of the chosen team, else the first one. Read anew at each request: a role change holds."""
-    rows = list(Membership.objects.filter(user=request.user.pk).select_related("team").order_by("pk"))
-    chosen = [row for row in rows if row.team.slug == request.session.get("team")]
-    return next(iter([*chosen, *rows]), None)
+def chosen(memberships: list[Membership], slug: str | None) -> Membership | None:
+    """Return the membership of the team with this short name, else the first one."""
+    return next((one for one in memberships if one.team.slug == slug), next(iter(memberships), None))
 
 
 def redirect_to_login(request: HttpRequest) -> HttpResponse:
