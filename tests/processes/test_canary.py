@@ -54,7 +54,7 @@ def dump(stack):
     if "DATABASE_URL" not in stack.place.environment:
         return b""  # SQLite's file is among the files
     tables = stack.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    return "\n".join(str(stack.query(f'SELECT * FROM "{name}"')) for (name,) in tables).encode()
+    return "\n".join(f"""{name}: {stack.query(f'SELECT * FROM "{name}"')}""" for (name,) in tables).encode()
 
 
 def spellings(key):
