@@ -1,5 +1,6 @@
-"""The one clock for deadlines and leases: the database's, which all workers share."""
+"""Two clocks: the database's for deadlines and leases, which all workers share, and the machine's for short durations."""
 
+import time
 from datetime import datetime
 
 from django.db import connection
@@ -13,3 +14,8 @@ def now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]  # type: ignore[no-any-return]
+
+
+def boot() -> float:
+    """Return the seconds since the machine started: they go on while a process or the machine sleeps, and never jump."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -10,6 +10,7 @@ from django.db.models import F
 from engines import snapshots
 from engines.access import client_for
 from engines.api import errors
+from engines.clock import boot
 from engines.clock import now as db_now
 from engines.enums import State
 from engines.models import Operation
@@ -23,6 +24,8 @@ from portal.vault.models import StoredKey
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
+# A worker that was held up for longer acts on old knowledge: it does not send. Well within the lease.
+WINDOW = 30.0  # seconds from the claim to the request
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ def send(operation_id: str, now: datetime) -> None:
         if why_not := _right_lost(operation):
             move(operation, State.CANCELLED, now=now, note=why_not)
             return
+        claimed = boot()
         _claim(operation, now)
-        outcome = _attempt(operation)
+        outcome = _attempt(operation, claimed)
         after = db_now()
         move(
             operation,
@@ -95,7 +99,7 @@ def _right_lost(operation: Operation) -> str:
     return ""
 
 
-def _attempt(operation: Operation) -> Outcome:
+def _attempt(operation: Operation, claimed: float) -> Outcome:
     behaviour = VERBS[operation.verb]
     key = operation.key
     assert key is not None
@@ -106,6 +110,8 @@ def _attempt(operation: Operation) -> Outcome:
                 engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
                 if found := _already(operation, engine, begun):
                     return found
+            if boot() - claimed > WINDOW:
+                return Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             behaviour.call(client, operation)
     except Sealed as error:

@@ -33,6 +33,24 @@ def test_an_accepted_drain_waits_for_a_reading(api, operation):
     assert api.sent("POST", "/engines/eng_1/drain") == [DRAIN]
 
 
+def test_a_worker_that_was_held_up_sends_nothing(api, operation, monkeypatch):
+    clock = iter([0.0, 31.0])
+    monkeypatch.setattr("engines.operations.send.boot", lambda: next(clock))
+    assert sent(operation) == State.REQUESTED
+    assert api.requests == []
+
+
+def test_a_worker_that_was_overtaken_records_nothing(api, operation, monkeypatch):
+    def overtaken():
+        put(operation, "sending", fence=7)
+        return 0.0
+
+    clock = iter([lambda: 0.0, overtaken])
+    monkeypatch.setattr("engines.operations.send.boot", lambda: next(clock)())
+    assert sent(operation) == State.SENDING
+    assert operation.fence == 7
+
+
 def test_a_message_delivered_five_times_sends_once(api, operation):
     for _ in range(5):
         sent(operation)
