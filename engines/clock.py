@@ -1,4 +1,4 @@
-"""Two clocks: the database's for deadlines and leases, which all workers share, and the machine's for short durations."""
+"""Two clocks: the database's for deadlines and leases, shared by all workers; the machine's for short durations."""
 
 import time
 from datetime import datetime
@@ -17,5 +17,5 @@ def now() -> datetime:
 
 
 def boot() -> float:
-    """Return the seconds since the machine started: they go on while a process or the machine sleeps, and never jump."""
+    """Return the seconds since the machine started: they go on while it sleeps, and they never jump."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

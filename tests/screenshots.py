@@ -9,11 +9,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.browser.chromium import find
+from tests.browser.conftest import ARGUMENTS
+
 SIZES = {"1280": (1280, 900), "390": (390, 844)}
 PAGES = {"fleet": "/engines/", "operations": "/operations/", "audit": "/audit/", "team": "/team/", "keys": "/keys/"}
 
@@ -25,7 +23,7 @@ def main() -> int:
     email = os.environ.get("AS", "admin@demo.example")
     complaints: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
         for scheme in ("light", "dark"):
             for size, (width, height) in SIZES.items():
                 context = browser.new_context(

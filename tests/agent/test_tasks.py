@@ -80,7 +80,8 @@ def test_two_workers_run_two_tasks_at_once(line):
     line.assign("t2", worker="w1", seconds=30)
     both = [{"task_id": "t1", "worker_id": "w0"}, {"task_id": "t2", "worker_id": "w1"}]
     line.wait("heartbeat", running=both)
-    assert {done["task_id"] for done in line.data("task_accepted")} == {"t1", "t2"}
+    assert line.wait("task_accepted", task_id="t1")
+    assert line.wait("task_accepted", task_id="t2")
 
 
 def test_bad_input_fails_the_task_and_names_the_field(line):
