@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.harness import csrf
+
 pytestmark = pytest.mark.processes
 
 BAD_KEY = "inf_no_such_key_0123456789"
@@ -32,3 +34,10 @@ def test_it_answers_with_a_problem(stack, key, method, path, body, status, code)
 
 def test_it_still_answers_afterwards(stack):
     assert isinstance(stack.engines(), list)
+
+
+def test_nobody_chooses_the_address_that_the_audit_log_shows(stack):
+    browser = stack.sign_in("auditor@demo.example")
+    browser.post("/accounts/logout/", data=csrf(browser), headers={"X-Forwarded-For": "203.0.113.9"})
+    newest = "SELECT action, address FROM audit_entry ORDER BY number DESC LIMIT 1"
+    assert stack.query(newest) == [("session.ended", "127.0.0.1")]

@@ -1,6 +1,7 @@
 """Nothing is lost and nothing runs twice, whatever is killed meanwhile."""
 
 import re
+import time
 from collections import Counter
 
 import pytest
@@ -87,9 +88,9 @@ def test_a_drain_is_watched_again_soon_after_its_worker_was_killed(stack):
     operation = drain(browser, uid, "a worker is killed under way")
     wait_for(lambda: "In progress" in browser.get(operation).text, 20, "drain in progress")
     stack.kill("worker")
-    before = looked_at(stack)
+    killed, before = time.monotonic(), looked_at(stack)
     stack.start("worker")
-    wait_for(lambda: looked_at(stack) != before, 20, "new reading of the fleet")
+    wait_for(lambda: looked_at(stack) != before, killed + 20 - time.monotonic(), "new reading of the fleet")
     wait_for(lambda: "Succeeded" in browser.get(operation).text, 90, "end of the drain")
     assert stack.ended("watched") == 0
 
