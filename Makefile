@@ -42,13 +42,14 @@ test-browser: $(VENV)/test.stamp ## the tests in Chromium
 	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest -m browser
 
-check: $(VENV)/test.stamp ## format, lint, types, migrations, deployment
+check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migrations, deployment
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/check
 	$(DEPLOYED) $(BIN)/mypy portal engines
 	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime
 
 bench: $(VENV)/test.stamp ## ratios against peers in the same run; ONLY=B1,B12 runs some
 	$(BIN)/python -m tests.benchmarks
@@ -70,6 +71,12 @@ $(BIN)/python:
 $(VENV)/run.stamp: requirements.txt | $(BIN)/python
 	@echo "Installing requirements.txt…"
 	@$(PIP) -r requirements.txt
+	@touch $@
+
+# Without the test tools: what they bring along must not hide a hole in requirements.txt.
+$(VENV)/runtime.stamp: requirements.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/runtime
+	@$(VENV)/runtime/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: tests/requirements.txt $(VENV)/run.stamp
