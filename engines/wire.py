@@ -99,9 +99,10 @@ class Hello(TypedDict):
     results: list[Result]
 
 
-class Heartbeat(TypedDict):
+class Heartbeat(TypedDict, total=False):
     mode: Literal["running", "draining"]
     running: list[RunningTask]
+    warm: dict[str, list[str]]  # worker id → apps that start there without loading, `app:version@setup`
 
 
 class TaskAccepted(TypedDict):
@@ -124,6 +125,15 @@ class Drained(TypedDict):
     """All workers are idle, all results acknowledged, nothing new was taken since `epoch` was obeyed."""
 
     epoch: int
+
+
+class UpdateStatus(TypedDict):
+    """How far `update(epoch)` is. `ready`: fetched, checked and tried; only a drain and the restart are left."""
+
+    epoch: int  # of the update
+    phase: Literal["fetching", "ready", "current", "failed"]  # current: the manifest has nothing newer
+    version: str  # what the manifest offers, "" while that is unknown
+    error: str  # for a person; "" unless failed. The old version runs on
 
 
 # control plane → engine
@@ -162,6 +172,20 @@ class Shutdown(TypedDict):
     epoch: int
 
 
+class Update(TypedDict):
+    """Get ready for another version. Sent again after each reconnect until it is settled."""
+
+    epoch: int
+    version: str  # "stable", "canary" or a tag such as v1.9.3
+    manifest_url: str
+
+
+class Restart(TypedDict):
+    """Answer to `drained` where an update asked for the drain: swap the binary and start again in its place."""
+
+    epoch: int  # of the drain
+
+
 # Frame types, by direction.
 ENGINE_FRAMES = (
     "hello",
@@ -171,5 +195,6 @@ ENGINE_FRAMES = (
     "task_update",
     "task_result",
     "drained",
+    "update_status",
 )
-SERVER_FRAMES = ("welcome", "task", "result_ack", "drain", "cancel", "shutdown")
+SERVER_FRAMES = ("welcome", "task", "result_ack", "drain", "cancel", "shutdown", "update", "restart")
