@@ -32,10 +32,10 @@ test-sqlite: $(VENV)/test.stamp ## the tests in one process, on SQLite
 test-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(UNIT)
 
-test-processes: $(VENV)/test.stamp ## the tests with real servers, workers and engines, on SQLite
+test-processes: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the tests with real servers, workers and engines, on SQLite
 	$(BIN)/python -m pytest -m processes
 
-test-processes-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
+test-processes-postgres: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the same on PostgreSQL
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -m processes
 
 test-browser: $(VENV)/test.stamp ## the tests in Chromium
@@ -58,7 +58,7 @@ screenshots: $(VENV)/test.stamp ## every page of a running `make run`, two sizes
 	$(BIN)/python -m tests.screenshots
 
 clean: ## remove what was installed and cached; the data in var stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache test-results
+	rm -rf $(VENV) tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -82,4 +82,9 @@ $(VENV)/runtime.stamp: requirements.txt | $(BIN)/python
 $(VENV)/test.stamp: tests/requirements.txt $(VENV)/run.stamp
 	@echo "Installing tests/requirements.txt…"
 	@$(PIP) -r tests/requirements.txt
+	@touch $@
+
+$(VENV)/sdk.stamp: tests/sdk/package.json tests/sdk/package-lock.json tests/sdk/node.py | $(BIN)/python
+	@echo "Installing the official JavaScript SDK…"
+	@$(BIN)/python -m tests.sdk.node
 	@touch $@

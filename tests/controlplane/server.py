@@ -39,7 +39,7 @@ class Server:
             "API_PORT": str(self.port),
         }
         self._run("migrate", "--database", "controlplane", "--noinput")
-        self.key = self._run("create_api_key", "--team", "acme", "--name", "tests").strip()
+        self.key = self.make_key("acme")
         self.http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}", "X-API-Version": "2"},
@@ -50,6 +50,10 @@ class Server:
         command = [sys.executable, "manage.py", *words]
         done = subprocess.run(command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout
+
+    def make_key(self, team, *scopes):
+        """Return the text of a new key; no scopes mean all of them."""
+        return self._run("create_api_key", "--team", team, "--name", "tests", "--scopes", ",".join(scopes)).strip()
 
     def start(self, failpoints=""):
         words = ["uvicorn", "engines.controlplane.asgi:application", "--port", str(self.port), "--log-level", "warning"]

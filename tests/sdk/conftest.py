@@ -1,0 +1,72 @@
+"""A server and a real engine, both processes, and what the official SDK's driver saw of them."""
+
+import json
+import os
+import subprocess
+
+import httpx
+import pytest
+
+from tests.agent.process import AgentProcess
+from tests.controlplane.server import Server, until
+from tests.sdk import node
+
+LONGEST = 100  # seconds for the whole drive
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """The driver and the SDK as one file: the SDK's modules import each other in a way that node alone refuses."""
+    if reason := node.missing() or ("" if node.MODULES.is_dir() else "`make test` has not installed it"):
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(f"the official SDK: {reason}")
+    bundled = tmp_path_factory.mktemp("sdk") / "driver.mjs"
+    esbuild = node.MODULES / ".bin" / "esbuild"
+    flags = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning", f"--outfile={bundled}")
+    subprocess.run([esbuild, node.HERE / "driver.mjs", *flags], check=True)
+    return bundled
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("api"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def engine(server, tmp_path_factory):
+    """A running engine with two CPU workers, as the API shows it."""
+    agent = AgentProcess(server.url, tmp_path_factory.mktemp("engine"), key=server.key)
+    try:
+        yield until(lambda: running(server), "a running engine")
+    finally:
+        agent.end()
+
+
+def running(server):
+    found = server.http.post("/engines/list").raise_for_status().json()["items"]
+    return next((one for one in found if one["status"] == "running"), None)
+
+
+@pytest.fixture(scope="session")
+def other_team(server):
+    """The id of a team that the key is not of."""
+    key = server.make_key("others")
+    return httpx.get(f"{server.url}/me", headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()["data"][
+        "team_id"
+    ]
+
+
+@pytest.fixture(scope="session")
+def steps(bundle, server, engine, other_team):
+    """What each step of the driver came to, by its name."""
+    worker = engine["workers"][0]["id"]
+    plan = {"engine": engine["id"], "worker": worker, "team": other_team, "cloud": {}}
+    given = {"API_URL": server.url, "API_KEY": server.key, "PLAN": json.dumps(plan)}
+    run = subprocess.run(
+        ["node", bundle], env={**os.environ, **given}, stdout=subprocess.PIPE, text=True, timeout=LONGEST, check=True
+    )
+    return {line["method"]: line for line in map(json.loads, run.stdout.splitlines())}
