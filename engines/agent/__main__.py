@@ -1,10 +1,11 @@
-"""The command line: `python -m engines.agent serve | version | config`."""
+"""The command line: `python -m engines.agent serve | version | config`, or the released file in place of the module."""
 
 import argparse
 import asyncio
 import json
 import sys
 
+from engines.agent import installed
 from engines.agent.config import ConfigError, load
 from engines.agent.engine import REFUSED
 from engines.agent.serve import serve
@@ -12,7 +13,8 @@ from engines.agent.version import VERSION
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m engines.agent", description="Runs an inference engine on this host.")
+    program = installed.FILE.name if installed.FILE else "python -m engines.agent"
+    top = argparse.ArgumentParser(prog=program, description="Runs an inference engine on this host.")
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("version", help="print the version")
     for name, words in (("serve", "run the engine"), ("config", "print the effective configuration, without the key")):
@@ -20,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--api-url", help="address of the Engines API")
         command.add_argument("--api-key", help="better given as INFERENCE_API_KEY: flags show in the process list")
         command.add_argument("--name", help="the engine's name (default: the host's)")
+        command.add_argument("--engine-id", help="the id to start with where none is saved yet (also ENGINE_ID)")
         command.add_argument("--state-dir", help="default: ~/.local/state/engines-agent/NAME")
         command.add_argument("--config", help="a .toml or .json file with the same settings, and workers")
         command.add_argument(

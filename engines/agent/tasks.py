@@ -10,14 +10,13 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from engines import wire
+from engines.agent import installed
 from engines.agent.output import MOST_KEPT, Output
 from engines.agent.say import say
 
-ROOT = Path(__file__).resolve().parents[2]  # where `engines` can be imported from
 UPDATE_SECONDS = 0.25  # between two updates of one task
 SAY_SECONDS = 10.0  # between two lines about its progress
 CANCEL_SECONDS = 5.0  # from SIGTERM to SIGKILL
@@ -62,12 +61,13 @@ class Task:
         `started` is called once the process exists. Raises OSError if none could be started.
         """
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "engines.agent.apps", self.assign["app"], str(os.getpid())),
+            # -P: what happens to lie in the current directory is not imported.
+            *(sys.executable, "-P", "-m", "engines.agent.apps", self.assign["app"], str(os.getpid())),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             limit=wire.FRAME_LIMIT,
-            cwd=ROOT,
+            pass_fds=installed.DESCRIPTORS,
             env=_environment(self._worker),
             # A group of its own: Ctrl-C in the terminal is for the engine, which decides about its tasks.
             start_new_session=True,
@@ -214,7 +214,8 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 def _environment(worker: wire.Worker) -> dict[str, str]:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     gpus = [str(gpu["gpu_id"]) for gpu in worker.get("gpus") or [] if "gpu_id" in gpu]
-    return {**passed, "CUDA_VISIBLE_DEVICES": ",".join(gpus), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": installed.ROOT, "PYTHONUNBUFFERED": "1"}
+    return {**passed, **own, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 
 def _ended(code: int, last_line: str) -> str:

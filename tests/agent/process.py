@@ -5,25 +5,29 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.agent.scripted import KEY, PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE_TREE = (sys.executable, "-m", "engines.agent")
 
 
 class AgentProcess:
-    """`python -m engines.agent serve`, its stdout and stderr read line by line."""
+    """`python -m engines.agent serve`, its stdout and stderr read line by line. `program` runs another build."""
 
-    def __init__(self, url: str, state_dir: Path, *flags: str, key: str = KEY) -> None:
-        command = [sys.executable, "-m", "engines.agent", "serve", "--api-url", url, "--name", "host-1"]
+    def __init__(
+        self, url: str, state_dir: Path, *flags: str, key: str = KEY, program: Sequence[str] = SOURCE_TREE
+    ) -> None:
+        command = [*program, "serve", "--api-url", url, "--name", "host-1"]
         self.state_dir = state_dir
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
             [*command, "--state-dir", str(state_dir), *flags],
-            cwd=ROOT,
+            cwd=ROOT if program == SOURCE_TREE else state_dir.parent,
             env={**os.environ, "INFERENCE_API_KEY": key},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
