@@ -16,7 +16,7 @@ from engines import wire
 
 DEFAULT_CPU_WORKERS = 2  # as the hosted platform does when no GPU worker is configured
 MOST_CPU_WORKERS = 256
-FILE_KEYS = {"name", "api_url", "api_key", "state_dir", "grace", "heartbeat_seconds", "workers"}
+FILE_KEYS = {"name", "api_url", "api_key", "state_dir", "engine_id", "grace", "heartbeat_seconds", "workers"}
 
 
 class ConfigError(Exception):
@@ -57,6 +57,7 @@ class Config:
     api_key: ApiKey
     state_dir: Path
     workers: Workers
+    engine_id: str = ""  # to register with while none is saved; "" lets the API choose
     grace: float | None = None  # seconds; None waits for running tasks however long they take
     heartbeat_seconds: float = wire.HEARTBEAT_SECONDS
 
@@ -76,6 +77,7 @@ class Config:
             "name": self.name,
             "api_url": self.api_url,
             "api_key": "•••• (set)",
+            "engine_id": self.engine_id,
             "state_dir": str(self.state_dir),
             "grace": self.grace,
             "heartbeat_seconds": self.heartbeat_seconds,
@@ -99,6 +101,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] = os.enviro
         api_key=ApiKey(key),
         state_dir=Path(given.get("state_dir") or _state_home(environ) / _folder(name)).expanduser(),
         workers=_workers(given.get("workers", {})),
+        engine_id=_id(flags.get("engine_id") or environ.get("ENGINE_ID") or file.get("engine_id") or ""),
         grace=None if grace is None else _seconds("grace", grace),
         # The other side calls an engine dead by this rhythm, so it may only be quicker.
         heartbeat_seconds=min(max(heartbeat, 0.05), wire.HEARTBEAT_SECONDS),
@@ -124,6 +127,12 @@ def _name(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.strip()) <= 100:
         raise ConfigError("the name must be 1 to 100 printable characters")
     return value.strip()
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{0,100}", value):
+        raise ConfigError("the engine's id may hold letters, digits, _ and -, at most 100")
+    return value
 
 
 def _folder(name: str) -> str:

@@ -22,10 +22,13 @@ class Away(Exception):
 
 
 async def register(config: Config, state: StateDir, boot_id: str, info: dict[str, Any]) -> wire.Registered:
-    """Register under the saved id, or anew when there is none or the API no longer knows it.
+    """Register under the saved id, or the configured one while none is saved.
 
-    Saves the id. Raises Refused or Away.
+    Without either, or when the API no longer knows the saved one, the API gives a new id. It never replaces a
+    configured id: that engine has a record elsewhere, and a second one would be a stray. Saves the id.
+    Raises Refused or Away.
     """
+    engine_id = state.engine_id() or config.engine_id
     headers = {
         "Authorization": f"Bearer {config.api_key.reveal()}",
         "X-API-Version": "2",
@@ -35,8 +38,8 @@ async def register(config: Config, state: StateDir, boot_id: str, info: dict[str
     async with httpx.AsyncClient(
         headers=headers, timeout=TIMEOUT_SECONDS, trust_env=not config.local, verify=_authorities(config)
     ) as http:
-        response = await _post(http, config, _body(config, state.engine_id(), boot_id, info))
-        if response.status_code == httpx.codes.NOT_FOUND and state.engine_id():
+        response = await _post(http, config, _body(config, engine_id, boot_id, info))
+        if response.status_code == httpx.codes.NOT_FOUND and engine_id and not config.engine_id:
             response = await _post(http, config, _body(config, "", boot_id, info))
     registered = _read(response)
     state.save_engine_id(registered["engine_id"])

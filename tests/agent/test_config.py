@@ -94,3 +94,14 @@ def test_an_address_that_is_none_is_refused(url):
 )
 def test_it_knows_its_own_host(url, local):
     assert load({**FLAGS, "api_url": url}, ENVIRON).local is local
+
+
+def test_an_id_may_be_given_by_flag_or_environment():
+    by_flag = load({**FLAGS, "engine_id": "eng_flag"}, {**ENVIRON, "ENGINE_ID": "eng_environ"})
+    by_environment = load(FLAGS, {**ENVIRON, "ENGINE_ID": "eng_environ"})
+    assert (by_flag.engine_id, by_environment.engine_id) == ("eng_flag", "eng_environ")
+
+
+def test_an_id_that_could_not_stand_in_an_address_is_refused():
+    with pytest.raises(ConfigError, match="id may hold letters"):
+        load({**FLAGS, "engine_id": "eng/../1"}, ENVIRON)

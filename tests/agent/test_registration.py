@@ -38,6 +38,27 @@ def test_an_id_the_api_forgot_is_replaced_by_a_new_one(plane, engine, line, star
     assert [body["local_engine_state"]["id"] for body in plane.registrations] == ["", "eng_1", ""]
 
 
+def test_an_engine_born_with_an_id_registers_with_it(plane, start):
+    plane.known = {"eng_1", "eng_9"}
+    start("--engine-id", "eng_1").says("registered as eng_1")
+    assert plane.registrations[0]["local_engine_state"]["id"] == "eng_1"
+
+
+def test_a_saved_id_goes_before_the_one_it_was_born_with(plane, engine, line, start):
+    engine.end()
+    plane.known = {"eng_1", "eng_9"}
+    start("--engine-id", "eng_9")
+    plane.connection(2)
+    assert plane.registrations[-1]["local_engine_state"]["id"] == "eng_1"
+
+
+def test_an_id_it_was_born_with_is_never_replaced(plane, start):
+    engine = start("--engine-id", "eng_9")
+    engine.says("the API answers 404 no such engine; trying again")
+    plane.until(lambda: len(plane.registrations) > 1, "another try")
+    assert {body["local_engine_state"]["id"] for body in plane.registrations} == {"eng_9"}
+
+
 def test_it_waits_for_an_api_that_is_not_there_yet(start, fleeting):
     fleeting.stop()
     engine = start(url=fleeting.url)
