@@ -24,8 +24,12 @@ class Caller:
         return self._client.get(path, query, headers=self._headers(version))
 
     def post(self, path, body=None, version="2"):
+        return self.send("post", path, body, version)
+
+    def send(self, verb, path, body=None, version="2"):
         sent = {} if body is None else {"data": body}
-        return self._client.post(path, content_type="application/json", headers=self._headers(version), **sent)
+        send = getattr(self._client, verb)
+        return send(path, content_type="application/json", headers=self._headers(version), **sent)
 
     def _headers(self, version):
         key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
