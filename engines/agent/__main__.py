@@ -1,4 +1,4 @@
-"""The command line: `python -m engines.agent serve | version | config`, or the released file in place of the module."""
+"""The command line: `python -m engines.agent serve | update | version | config`; a released file takes the same."""
 
 import argparse
 import asyncio
@@ -9,7 +9,14 @@ from engines.agent import installed
 from engines.agent.config import ConfigError, load
 from engines.agent.engine import REFUSED
 from engines.agent.serve import serve
+from engines.agent.update import command as update
 from engines.agent.version import VERSION
+
+COMMANDS = {
+    "serve": "run the engine",
+    "config": "print the effective configuration, without the key",
+    "update": "replace this file by another version; what runs is not touched",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog=program, description="Runs an inference engine on this host.")
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("version", help="print the version")
-    for name, words in (("serve", "run the engine"), ("config", "print the effective configuration, without the key")):
+    for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words)
         command.add_argument("--api-url", help="address of the Engines API")
         command.add_argument("--api-key", help="better given as INFERENCE_API_KEY: flags show in the process list")
@@ -30,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
             help="seconds that running tasks get after SIGTERM before they are ended "
             "(default: as long as they take; also ENGINE_GRACE)",
         )
+        if name == "update":
+            command.add_argument("--version", default="stable", help="stable (the default), canary or a tag: v1.2.3")
+            command.add_argument("--manifest-base", help="the release tree (default: API-URL/dist/engine)")
     return top
 
 
@@ -38,6 +48,8 @@ def main() -> int:
     command = flags.pop("command")
     if command == "version":
         return _print(VERSION)
+    if command == "update":
+        return update(flags.pop("version"), flags.pop("manifest_base"), flags)
     try:
         config = load(flags)
     except ConfigError as error:

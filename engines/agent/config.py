@@ -68,8 +68,7 @@ class Config:
     @property
     def local(self) -> bool:
         """Whether the API is on this host: then no proxy of the environment has a say."""
-        host = urlsplit(self.api_url).hostname or ""
-        return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d+){3}", host))
+        return is_loopback(urlsplit(self.api_url).hostname or "")
 
     def shown(self) -> dict[str, Any]:
         """The effective configuration for a person to read, the key left out."""
@@ -83,6 +82,16 @@ class Config:
             "heartbeat_seconds": self.heartbeat_seconds,
             "workers": self.workers.on_the_wire(),
         }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the name is this host's for itself."""
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d+){3}", host))
+
+
+def api_address(flags: Mapping[str, str | None]) -> str:
+    """The address of the Engines API, for a command that needs no more than that. Raises ConfigError."""
+    return _url(flags.get("api_url") or _read(flags.get("config")).get("api_url"))
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Config:

@@ -2,18 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from engines import wire
 from engines.agent.apps import NAMES
+from engines.agent.release import Unfit
 from engines.agent.say import count, say
 from engines.agent.session import Session
 from engines.agent.state import Held, StateDir
 from engines.agent.tasks import Task
+from engines.agent.update import Updates
 from engines.agent.version import VERSION
 
 DONE, FORCED, REFUSED, REPLACED, LOCKED = range(5)  # exit codes
+RESTART = -1  # no exit: the process goes on as the version that was put in place
 DELIVERY_SECONDS = 8.0  # how long a local stop waits for an API that does not take the results
 LAST_PATIENCE_SECONDS = 1.0  # from SIGTERM to SIGKILL once the grace of a local stop is over
 
@@ -26,7 +29,12 @@ class Engine:
     """
 
     def __init__(
-        self, state: StateDir, boot_id: str, heartbeat_seconds: float, delivery_seconds: float = DELIVERY_SECONDS
+        self,
+        state: StateDir,
+        boot_id: str,
+        heartbeat_seconds: float,
+        delivery_seconds: float = DELIVERY_SECONDS,
+        flags: Sequence[str] = (),
     ) -> None:
         self.boot_id = boot_id
         self.heartbeat_seconds = heartbeat_seconds
@@ -41,7 +49,10 @@ class Engine:
         self.gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.session: Session | None = None
         self._state = state
+        self._updates = Updates(flags, self._update_moved)
+        self._untold: wire.UpdateStatus | None = None  # it moved while there was no connection
         self._shut_down = False
+        self._restart = False
         self._exit_code: int | None = None  # decided, once the running tasks have ended
         self._was_connected = False
         self._delivery_seconds = delivery_seconds
@@ -71,6 +82,8 @@ class Engine:
         """Begin a session: whatever the last one still had to say is worked out anew."""
         self.session = Session(self)
         self._was_connected = True
+        if self._untold is not None:
+            self._update_moved(self._untold)
         return self.session
 
     def disconnected(self) -> None:
@@ -143,16 +156,46 @@ class Engine:
         self._shut_down = True
         self._settle()
 
+    def update(self, update: wire.Update) -> None:
+        """Get another version ready while the work goes on. It may be asked again, after each reconnect."""
+        if self.stopping or self.ending:
+            say(f"update {update['epoch']} is left alone: this engine is going")
+        else:
+            self._updates.ask(update)
+
+    def restart(self, epoch: int) -> None:
+        """The control plane has recorded the drain that an update asked for: go on as the new version."""
+        if not self.drain_epoch or epoch != self.drain_epoch:
+            say(f"told to restart for drain {epoch}, which is not the one obeyed: ignored")
+            return
+        self._restart = True
+        self._settle()
+
+    def stay(self, error: str) -> None:
+        """Work on as the old version: the new one could not take over."""
+        say(f"the update failed, {VERSION} takes tasks again: {error}")
+        if self.gone.done():
+            self.gone = asyncio.get_running_loop().create_future()
+        epoch, self.drain_epoch, self._restart = self.drain_epoch, 0, False
+        self._updates.fail(error, epoch)
+        self._show_mode()
+
     # What happens on this host
 
     def stop(self) -> None:
         """Finish what runs, take nothing new, deliver the results, go."""
         self.stopping = True
         self.hurry.set()
+        self._updates.drop()  # what this host asks for goes before an update
         say(f"asked to stop ({count(len(self.running), 'task')} running): taking nothing new; again to force")
         self._say_waiting()
         self._show_mode()
         self._settle()
+
+    async def ended(self) -> None:
+        """Return when nothing works in the background any more. What was prepared and not used is removed."""
+        self._updates.drop()
+        await self._updates.ended()
 
     def cut(self) -> None:
         """End the running tasks: the grace of a local stop is over."""
@@ -238,11 +281,32 @@ class Engine:
             return
         if self._exit_code is not None:
             self._leave(self._exit_code)
-        elif (self._shut_down and not self.held) or (self.stopping and not self._owes()):
+        elif (self._let_go and not self.held) or (self.stopping and not self._owes()):
             self._leave(DONE)
+        elif self._restart and not self.held:
+            self._swap()
         elif self.stopping and self._giving_up is None:
             loop = asyncio.get_running_loop()
             self._giving_up = loop.call_later(self._delivery_seconds, self._leave, DONE)
+
+    @property
+    def _let_go(self) -> bool:
+        """Whether the control plane has recorded a drain after which this process ends."""
+        return self._shut_down or (self._restart and self.stopping)
+
+    def _swap(self) -> None:
+        try:
+            version = self._updates.swap()
+        except Unfit as error:
+            self.stay(str(error))
+        else:
+            say(f"{version} is in place")
+            self._leave(RESTART)
+
+    def _update_moved(self, status: wire.UpdateStatus) -> None:
+        self._untold = None if self.session else status
+        if self.session is not None:
+            self.session.reply("update_status", status)
 
     def _owes(self) -> bool:
         """Whether the control plane is owed something before a local stop is complete."""

@@ -9,6 +9,7 @@ from engines.agent.say import say
 from engines.agent.session import Session
 
 LONGEST_ID = 200
+LONGEST_URL = 2000
 
 
 class BadFrame(Exception):
@@ -68,10 +69,24 @@ def _shutdown(data: dict[str, Any], engine: Engine, session: Session) -> None:
     engine.shut_down(_epoch(data))
 
 
-def _text(data: dict[str, Any], name: str) -> str:
+def _update(data: dict[str, Any], engine: Engine, session: Session) -> None:
+    engine.update(
+        {
+            "epoch": _epoch(data),
+            "version": _text(data, "version"),
+            "manifest_url": _text(data, "manifest_url", LONGEST_URL),
+        }
+    )
+
+
+def _restart(data: dict[str, Any], engine: Engine, session: Session) -> None:
+    engine.restart(_epoch(data))
+
+
+def _text(data: dict[str, Any], name: str, longest: int = LONGEST_ID) -> str:
     value = data.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ID:
-        raise BadFrame(f"{name} is not a text of 1 to {LONGEST_ID} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise BadFrame(f"{name} is not a text of 1 to {longest} characters")
     return value
 
 
@@ -89,4 +104,6 @@ ACTIONS: dict[str, Callable[[dict[str, Any], Engine, Session], None]] = {
     "cancel": _cancel,
     "drain": _drain,
     "shutdown": _shutdown,
+    "update": _update,
+    "restart": _restart,
 }

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 import uuid
 
 from engines.agent.config import Config
-from engines.agent.engine import DELIVERY_SECONDS, LOCKED, Engine
+from engines.agent.engine import DELIVERY_SECONDS, DONE, LOCKED, RESTART, Engine
 from engines.agent.link import Link
 from engines.agent.say import say
 from engines.agent.state import Locked, StateDir
@@ -28,11 +29,28 @@ async def serve(config: Config) -> int:
         say(f"cannot start: {error}")
         return LOCKED
     delivery = DELIVERY_SECONDS if config.grace is None else min(DELIVERY_SECONDS, max(1.0, config.grace))
-    engine = Engine(state, uuid.uuid4().hex, config.heartbeat_seconds, delivery)
+    flags = sys.argv[2:]  # after `serve`: a new version must be able to start with them
+    engine = Engine(state, uuid.uuid4().hex, config.heartbeat_seconds, delivery, flags)
     Signals(engine, config.grace).install()
-    code = await _until_gone(engine, Link(config, state, engine))
+    link = Link(config, state, engine)
+    while (code := await _until_gone(engine, link)) == RESTART:
+        if engine.stopping:  # asked on this host in the meantime, which goes before an update
+            code = DONE
+            break
+        _start_again(engine)
+    await engine.ended()
     say(f"bye ({code})")
     return code
+
+
+def _start_again(engine: Engine) -> None:
+    """Become the file that lies in this one's place, as it was started. Returns only if that fails."""
+    say(f"starting again, process {os.getpid()}")
+    try:
+        # The new program opens the state directory anew: this one's lock is not passed on and goes with it.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # as it was started
+    except OSError as error:
+        engine.stay(f"{sys.executable} cannot be started: {error.strerror}")
 
 
 async def _until_gone(engine: Engine, link: Link) -> int:
