@@ -48,21 +48,21 @@ def send(operation_id: str, now: datetime) -> None:
             move(operation, State.CANCELLED, now=now, note=why_not)
             return
         claimed = boot()
-        _claim(operation, now)
+        _claim(operation, db_now())  # not `now`: whoever found it may have had other work first, for minutes
         outcome = _attempt(operation, claimed)
-        after = db_now()
-        move(
-            operation,
-            outcome.state,
-            now=after,
-            note=outcome.note,
-            answer=outcome.answer,
-            lease_until=None,
-            next_at=after + outcome.wait if outcome.state == State.REQUESTED else None,
-        )
-        snapshots.look_soon(operation.engine.connection, after)
+        _record(operation, outcome, db_now())
     except Moved:
         log.info("operation %s was moved by somebody else", operation_id)
+
+
+def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
+    facts: dict[str, Any] = {"lease_until": None, "next_at": None, "answer": outcome.answer}
+    if outcome.state == State.REQUESTED:
+        facts["next_at"] = after + outcome.wait
+    elif outcome.state in (State.ACCEPTED, State.UNKNOWN):
+        facts["sent_at"] = after  # a reading begun while the call was under way may have come before it
+    move(operation, outcome.state, now=after, note=outcome.note, **facts)
+    snapshots.look_soon(operation.engine.connection, after)
 
 
 def _due(operation: Operation, now: datetime) -> bool:

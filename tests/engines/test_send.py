@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from engines.access import client_for
 from engines.enums import State
 from engines.models import Operation
 from engines.operations.send import send
 from engines.operations.sweep import due, recover
 from portal.accounts.models import Membership
 from portal.vault.models import Connection, StoredKey
-from tests.engines.conftest import NOW, put
+from tests.engines.conftest import NOW, dto, put, read
 
 pytestmark = pytest.mark.django_db
 DRAIN = "POST /engines/eng_1/drain"
@@ -153,3 +154,24 @@ def test_the_sweep_brings_a_drain_to_its_end_without_any_message(api, operation)
     for job in due(NOW):
         job()
     assert Operation.objects.get().state == State.SUCCEEDED
+
+
+def test_the_lease_begins_with_the_claim_however_long_ago_the_work_was_found(api, operation, monkeypatch):
+    seen = []
+    monkeypatch.setattr("engines.operations.send.db_now", lambda: NOW + timedelta(minutes=5))
+    monkeypatch.setattr("engines.operations.send.client_for", lambda *_, **__: seen.append(leases()) or client_for(*_))
+    sent(operation, NOW)
+    assert seen == [NOW + timedelta(minutes=6)]
+
+
+def leases():
+    return Operation.objects.get().lease_until
+
+
+def test_a_reading_begun_during_the_call_proves_nothing(api, operation, monkeypatch):
+    clock = iter([NOW, NOW + timedelta(seconds=30)])  # the claim, the answer
+    monkeypatch.setattr("engines.operations.send.db_now", lambda: next(clock, NOW + timedelta(seconds=30)))
+    sent(operation)
+    read(operation.engine.connection, dto(busy=["task_1"]), at=NOW + timedelta(seconds=10))
+    operation.refresh_from_db()
+    assert operation.state == State.ACCEPTED
