@@ -64,7 +64,7 @@ def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Orig
         parameters=wish.parameters,
         reason=wish.reason,
         requested_by=user,
-        requested_name=str(user),
+        requested_name=str(user)[:150],
         role=origin.role,
         request_id=origin.request_id,
         address=origin.address,
@@ -75,7 +75,8 @@ def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Orig
         moved_at=now,
         next_at=now,
     )
-    Moment.objects.create(operation=operation, at=now, state=State.REQUESTED, text=f"Asked by {user}: {wish.reason}")
+    text = f"Asked by {user}: {wish.reason}"[:300]
+    Moment.objects.create(operation=operation, at=now, state=State.REQUESTED, text=text)
     audit(operation, f"engine.{wish.verb}", by=Decider(user, origin))
     announce(operation)
     # The one allowed cycle: operations name their task, the task calls operations.

@@ -30,6 +30,16 @@ def test_the_audit_entry_says_who_why_and_from_which_request(ask, olga):
     )
 
 
+def test_the_longest_reason_fits_everywhere(ask):
+    asked = ask(wish(reason="x" * 500))
+    assert (len(asked.reason), len(asked.moments.get().text)) == (500, 300)
+
+
+def test_the_longest_address_fits_as_a_name(ask, olga):
+    olga.name, olga.email = "", f"{'x' * 200}@acme.example"
+    assert len(ask(wish()).requested_name) == 150
+
+
 def test_the_same_form_sent_twice_is_one_operation(ask):
     wanted = wish()
     assert ask(wanted).pk == ask(wanted).pk
