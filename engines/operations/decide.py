@@ -13,9 +13,10 @@ LONGER = timedelta(hours=2)
 
 
 def cancel(operation: Operation, *, by: Decider, now: datetime) -> None:
-    """Take it back before it is sent: what was sent stays sent."""
+    """Take it back before it is sent, or sent again: what was sent stays sent."""
     _only_in(State.REQUESTED, operation)
-    move(operation, State.CANCELLED, now=now, by=by, note=f"Cancelled by {by.user} before it was sent.")
+    again = " again" if operation.attempts else ""
+    move(operation, State.CANCELLED, now=now, by=by, note=f"Cancelled by {by.user} before it was sent{again}.")
 
 
 def keep_waiting(operation: Operation, *, by: Decider, now: datetime) -> None:

@@ -130,6 +130,13 @@ def test_an_operation_not_yet_sent_can_be_cancelled(operation, olga, client_of):
     assert operation.state == State.CANCELLED
 
 
+def test_cancelling_a_repeat_does_not_say_that_nothing_was_ever_sent(operation, olga, client_of):
+    put(operation, "requested", attempts=1)
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    operation.refresh_from_db()
+    assert operation.note == "Cancelled by Olga before it was sent again."
+
+
 def test_a_drain_that_was_sent_cannot_be_cancelled(operation, olga, client_of):
     put(operation, "working")
     client_of(olga).post(f"/operations/{operation.pk}/cancel/")
