@@ -34,7 +34,8 @@ def key_of(request: PortalRequest, connection: Connection) -> StoredKey | None:
 
 def reading_keys(connection: Connection) -> QuerySet[StoredKey]:
     """Return the keys that may read the connection for the whole team, those that work first."""
-    keys = StoredKey.objects.of(connection.team).filter(connection=connection)
+    members = connection.team.memberships.filter(user__is_active=True).values("user")
+    keys = StoredKey.objects.of(connection.team).filter(connection=connection, user__in=members)
     readers = [key.pk for key in keys if set(key.scopes) & set(READS)]
     return keys.filter(pk__in=readers).order_by("last_error", "-checked_at", "pk")
 

@@ -23,8 +23,8 @@ from engines.enums import OPEN
 from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
 from portal.live.bus import publish
-from portal.vault.keys import Sealed
-from portal.vault.models import Connection, StoredKey
+from portal.vault.keys import Sealed, flag
+from portal.vault.models import Connection
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,9 @@ def _read(connection: Connection, now: datetime) -> None:
                 _read_with(client, connection, now)
         except (errors.KeyRejected, Sealed) as error:
             refused = error
-            StoredKey.objects.of(connection.team).filter(pk=key.pk).update(last_error=str(error)[:300])
+            flag(key, str(error))
         else:
-            StoredKey.objects.of(connection.team).filter(pk=key.pk).exclude(last_error="").update(last_error="")
+            flag(key, "")
             return
     raise refused
 

@@ -18,7 +18,7 @@ from engines.operations.moves import Moved, move
 from engines.operations.verbs import VERBS
 from portal.accounts.access import may
 from portal.accounts.models import Membership
-from portal.vault.keys import Sealed
+from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _claim(operation: Operation, now: datetime) -> None:
 def _right_lost(operation: Operation) -> str:
     """Why its requester may not have it done any more: the right to act is checked again when it is claimed."""
     role = (
-        Membership.objects.filter(user=operation.requested_by_id, team=operation.team_id)
+        Membership.objects.filter(user=operation.requested_by_id, user__is_active=True, team=operation.team_id)
         .values_list("role", flat=True)
         .first()
     )
@@ -110,9 +110,9 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
                 engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
                 if found := _already(operation, engine, begun):
                     return found
+            StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             if boot() - claimed > WINDOW:
                 return Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
-            StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             behaviour.call(client, operation)
     except Sealed as error:
         return Outcome(State.FAILED, str(error))
@@ -135,7 +135,7 @@ def _classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_
         case errors.NotSent() | errors.ApiBusy(status=429):
             return _again(operation, error, answer, max_sends)
         case errors.KeyRejected():
-            StoredKey.objects.filter(pk=key.pk).update(last_error=str(error)[:300])
+            flag(key, str(error))
             return Outcome(State.REFUSED, str(error), answer=answer)
         case errors.Refused(code="engine_offline") if operation.attempts in range(2, max_sends):
             # The API was away a moment ago: its engines need some seconds to come back to it.

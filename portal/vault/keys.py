@@ -78,6 +78,12 @@ def store(
     return row
 
 
+def flag(used: StoredKey, error: str) -> None:
+    """Keep what the API said of the key, "" if it took it; not if its owner has replaced it since it was used."""
+    if error != used.last_error:
+        StoredKey.objects.filter(pk=used.pk, fingerprint=used.fingerprint).update(last_error=error[:300])
+
+
 def unseal(stored: StoredKey) -> Secret:
     """Open the key. Raises Sealed."""
     return Secret(_open(stored, settings.VAULT_KEYS).decode())

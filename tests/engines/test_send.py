@@ -9,7 +9,8 @@ from engines.enums import State
 from engines.models import Operation
 from engines.operations.send import send
 from engines.operations.sweep import due, recover
-from portal.accounts.models import Membership
+from portal.accounts.models import Membership, User
+from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, dto, put, read
 
@@ -175,3 +176,34 @@ def test_a_reading_begun_during_the_call_proves_nothing(api, operation, monkeypa
     read(operation.engine.connection, dto(busy=["task_1"]), at=NOW + timedelta(seconds=10))
     operation.refresh_from_db()
     assert operation.state == State.ACCEPTED
+
+
+def test_a_person_who_was_switched_off_meanwhile_has_nothing_sent(api, operation, olga):
+    User.objects.filter(pk=olga.pk).update(is_active=False)
+    assert sent(operation) == State.CANCELLED
+    assert api.requests == []
+
+
+def test_a_refusal_of_the_old_key_does_not_flag_the_one_that_replaced_it(api, operation, olga, monkeypatch):
+    def replaced(key, **more):
+        client = client_for(key, **more)
+        store(user=olga, connection=key.connection, secret=Secret("inf_new_key"), label="new", scopes=["*"])
+        return client
+
+    monkeypatch.setattr("engines.operations.send.client_for", replaced)
+    api.trouble[DRAIN] = (401, "unauthorized")
+    assert sent(operation) == State.REFUSED
+    assert StoredKey.objects.get().last_error == ""
+
+
+def test_nothing_slow_stands_between_the_last_look_at_the_clock_and_the_request(api, operation, monkeypatch):
+    clock = iter([0.0, 29.0])
+    used = []
+    monkeypatch.setattr("engines.operations.send.boot", lambda: used.append(last_used()) or next(clock))
+    sent(operation)
+    assert used[0] is None
+    assert used[1] is not None
+
+
+def last_used():
+    return StoredKey.objects.get().last_used_at

@@ -6,6 +6,7 @@ import pytest
 
 from engines.models import Engine
 from engines.snapshots import columns, fingerprint, refresh, seen_at
+from portal.accounts.models import User
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, dto, put, read
@@ -96,6 +97,18 @@ def test_a_key_that_works_again_is_not_flagged_any_more(api, fleet):
     StoredKey.objects.update(last_error="401")
     again(fleet)
     assert StoredKey.objects.get().last_error == ""
+
+
+def test_a_key_of_somebody_who_left_the_team_is_not_used(api, fleet, olga):
+    olga.memberships.all().delete()
+    again(fleet)
+    assert api.requests == []
+
+
+def test_a_key_of_somebody_who_was_switched_off_is_not_used(api, fleet, olga):
+    User.objects.filter(pk=olga.pk).update(is_active=False)
+    again(fleet)
+    assert api.requests == []
 
 
 def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):
