@@ -60,42 +60,55 @@ def refresh(connection_id: int, now: datetime) -> None:
 
     A failure is kept on the connection and shown; what was read before stays.
     """
-    if not _claim(connection_id, now):
+    begun = db_now()  # later than `now`, if whoever found it due had other work first
+    if not _claim(connection_id, now, begun):
         return
     connection = Connection.objects.select_related("team").get(pk=connection_id)
     try:
-        _read(connection, now)
+        pause = _read(connection, now)
     except (errors.ApiError, Sealed) as error:
-        _failed(connection, str(error), now)
+        _failed(connection, error, begun)
+    else:
+        _free(connection, begun, pause, last_error="", failing_since=None)
 
 
-def _claim(connection_id: int, now: datetime) -> bool:
+def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
     due = Connection.objects.filter(pk=connection_id).filter(
         Q(refresh_due_at__isnull=True) | Q(refresh_due_at__lte=now),
         Q(refresh_lease_until__isnull=True) | Q(refresh_lease_until__lte=now),
     )
-    return due.update(refresh_lease_until=now + LEASE) == 1
+    return due.update(refresh_due_at=begun, refresh_lease_until=begun + LEASE) == 1
 
 
-def _read(connection: Connection, now: datetime) -> None:
-    """Read with the first key that the API takes. Raises ApiError or Sealed if there is none, or the read fails."""
+def _free(connection: Connection, begun: datetime, pause: timedelta, **facts: Any) -> None:
+    """End the reading that began then: the next one is due after the pause, or when somebody asked for one since."""
+    rows = Connection.objects.filter(pk=connection.pk)
+    rows.update(refresh_lease_until=None, **facts)
+    rows.filter(refresh_due_at=begun).update(refresh_due_at=db_now() + pause)
+
+
+def _read(connection: Connection, now: datetime) -> timedelta:
+    """Read with the first key that the API takes, and return the pause before the next reading.
+
+    Raises ApiError or Sealed if there is no such key, or the read fails.
+    """
     refused: Exception = errors.KeyRejected(
         "Nobody in the team has stored a key that may read this API. See the Keys page."
     )
     for key in reading_keys(connection):
         try:
             with client_for(key) as client:
-                _read_with(client, connection, now)
+                pause = _read_with(client, connection, now)
         except (errors.KeyRejected, Sealed) as error:
             refused = error
             flag(key, str(error))
         else:
             flag(key, "")
-            return
+            return pause
     raise refused
 
 
-def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> None:
+def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> timedelta:
     watched = list(_watched(connection))
     fleet = Engine.objects.of(connection.team).filter(connection=connection).count()
     pages = max(1, -(-fleet // PAGE))
@@ -104,13 +117,13 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
         _full_pass(connection, client)
     else:
         _look_at(connection, client, [operation.engine for operation in watched])
-    _read_well(connection, _rhythm(watched, now))
+    return _rhythm(watched, now)
 
 
 def look_soon(connection: Connection, now: datetime) -> None:
     """Have the connection read within a second: something there is about to change."""
-    rows = Connection.objects.filter(pk=connection.pk, refresh_due_at__gt=now + SOON)
-    rows.update(refresh_due_at=now + SOON)
+    later = Q(refresh_due_at__gt=now + SOON) | Q(refresh_lease_until__isnull=False)  # or under way: then once more
+    Connection.objects.filter(later, pk=connection.pk).update(refresh_due_at=now + SOON)
 
 
 def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
@@ -187,7 +200,8 @@ def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> 
 
 def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
-    return rows.defer("wire")
+    # Locked, always in one order: of two readings at once, the older must not be written over the newer.
+    return rows.select_for_update().order_by("pk").defer("wire")
 
 
 def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
@@ -255,23 +269,10 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def _read_well(connection: Connection, pause: timedelta) -> None:
-    Connection.objects.filter(pk=connection.pk).update(
-        refresh_due_at=db_now() + pause,
-        refresh_lease_until=None,
-        last_error="",
-        failing_since=None,
-    )
-
-
-def _failed(connection: Connection, message: str, now: datetime) -> None:
-    since = connection.failing_since or now
-    pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (now - since) / 2)
-    Connection.objects.filter(pk=connection.pk).update(
-        refresh_due_at=db_now() + pause,
-        refresh_lease_until=None,
-        last_error=message[:300],
-        failing_since=since,
-    )
-    log.warning("cannot read %s: %s", connection.base_url, message)
+def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime) -> None:
+    since = connection.failing_since or begun
+    pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (begun - since) / 2)
+    asked = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
+    _free(connection, begun, max(pause, asked), last_error=str(error)[:300], failing_since=since)
+    log.warning("cannot read %s: %s", connection.base_url, error)
     publish(connection.team_id, "engines")

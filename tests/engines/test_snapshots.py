@@ -1,11 +1,16 @@
 """The fleet as last read: converges, forgets nothing silently, and shows how old it is."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection as db
 
+from engines import snapshots
+from engines.api.errors import ApiBusy, NoAnswer
+from engines.clock import now as db_now
 from engines.models import Engine
-from engines.snapshots import columns, fingerprint, refresh, seen_at
+from engines.snapshots import columns, fingerprint, look_soon, refresh, seen_at
 from portal.accounts.models import User
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
@@ -109,6 +114,63 @@ def test_a_key_of_somebody_who_was_switched_off_is_not_used(api, fleet, olga):
     User.objects.filter(pk=olga.pk).update(is_active=False)
     again(fleet)
     assert api.requests == []
+
+
+def test_a_look_asked_for_during_a_pass_is_not_forgotten_at_its_end(api, fleet, monkeypatch):
+    def asked(client, connection, now):
+        look_soon(connection, db_now())
+        return read_with(client, connection, now)
+
+    read_with = snapshots._read_with
+    monkeypatch.setattr(snapshots, "_read_with", asked)
+    again(fleet)
+    assert fleet.refresh_due_at < db_now() + timedelta(seconds=2)
+
+
+def test_a_key_entered_while_a_reading_fails_has_the_fleet_read_at_once(api, fleet, monkeypatch):
+    def entered(client, connection, now):
+        Connection.objects.update(refresh_due_at=None)
+        raise NoAnswer("no answer")
+
+    monkeypatch.setattr(snapshots, "_read_with", entered)
+    again(fleet)
+    assert (fleet.refresh_due_at, fleet.last_error) == (None, "no answer")
+
+
+def test_an_api_that_asks_for_a_pause_gets_it(api, fleet, monkeypatch):
+    def busy(client, connection, now):
+        raise ApiBusy("slow down", retry_after=120)
+
+    monkeypatch.setattr(snapshots, "_read_with", busy)
+    again(fleet)
+    assert fleet.refresh_due_at > db_now() + timedelta(seconds=100)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_readings_at_once_the_newer_one_stays(engine, acme_connection, monkeypatch):
+    reading, newer_done = threading.Event(), threading.Event()
+    columns_of = snapshots.columns
+
+    def slow(wire, read_at):
+        if wire["status"] == "pending":  # the older one has seen the row and is about to write
+            reading.set()
+            newer_done.wait(0.3)
+        return columns_of(wire, read_at)
+
+    def newer():
+        try:
+            reading.wait(5)
+            read(acme_connection, dto(status="draining"), at=NOW + timedelta(seconds=2))
+        finally:
+            newer_done.set()
+            db.close()
+
+    monkeypatch.setattr(snapshots, "columns", slow)
+    thread = threading.Thread(target=newer)
+    thread.start()
+    read(acme_connection, dto(status="pending"), at=NOW + timedelta(seconds=1))
+    thread.join(10)
+    assert Engine.objects.get().status == "draining"
 
 
 def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):
