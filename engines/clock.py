@@ -1,10 +1,15 @@
-"""Two clocks: the database's for deadlines and leases, shared by all workers; the machine's for short durations."""
+"""Two clocks: the database's for deadlines and leases, shared by all workers; the machine's for short durations.
+
+And what other people's clocks say.
+"""
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 
 def now() -> datetime:
@@ -14,6 +19,17 @@ def now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]  # type: ignore[no-any-return]
+
+
+def moment(text: Any) -> datetime | None:
+    """Return an API's RFC 3339 time; None for what is none, Go's zero time included."""
+    try:
+        found = parse_datetime(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if found is None or found.year < 1970 or found.year > 9000:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def boot() -> float:

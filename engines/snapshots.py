@@ -12,12 +12,12 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils.dateparse import parse_datetime
 
 from engines import wire
 from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
+from engines.clock import moment
 from engines.clock import now as db_now
 from engines.enums import OPEN
 from engines.models import Change, Engine, Operation
@@ -241,7 +241,6 @@ def columns(dto: Any, read_at: datetime) -> dict[str, Any]:
     """Return the columns that lists filter and sort by, from the contract's Engine."""
     workers = [worker for worker in dto.get("workers") or [] if worker]
     gpus = [gpu for worker in workers for gpu in worker.get("gpus") or []]
-    created = parse_datetime(dto.get("created_at") or "")
     return {
         "name": (dto.get("name") or dto["id"])[:200],
         "status": (dto.get("status") or "unknown")[:40],
@@ -251,7 +250,7 @@ def columns(dto: Any, read_at: datetime) -> dict[str, Any]:
         "cloud": ((dto.get("instance") or {}).get("cloud") or "")[:60],
         "workers_total": len(workers),
         "workers_busy": sum(bool(worker.get("task_id")) for worker in workers),
-        "created_at": created or read_at,
+        "created_at": moment(dto.get("created_at")) or read_at,
         "wire": dto,
     }
 

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from django.utils.dateparse import parse_datetime
 
 from engines import wire
+from engines.clock import moment
 from engines.enums import WorkerStatus
 from engines.models import Engine
 
@@ -43,7 +41,6 @@ def _read(item: wire.Worker, engine_name: str) -> Worker:
     kind = "gpu" if item.get("gpus") else "cpu"
     task_id = item.get("task_id") or ""
     index = int(item.get("index") or 0)
-    since: Any = item.get("status_updated_at") if task_id else None
     return Worker(
         index=index,
         kind=kind,
@@ -51,12 +48,12 @@ def _read(item: wire.Worker, engine_name: str) -> Worker:
         status=item.get("status") or "unknown",
         task_id=task_id,
         app=item.get("app_id") or "",
-        since=parse_datetime(since) if isinstance(since, str) else None,
+        since=moment(item.get("status_updated_at")) if task_id else None,
         hardware=_hardware(item),
     )
 
 
 def _hardware(item: wire.Worker) -> str:
-    gpus = [f"{gpu.get('name', 'GPU')} {int(gpu.get('vram') or 0) // GIB} GB" for gpu in item.get("gpus") or []]
-    cpus = [f"{cpu.get('cores', '?')} × {cpu.get('name') or 'CPU'}" for cpu in item.get("cpus") or []]
+    gpus = [f"{gpu.get('name') or 'GPU'} {int(gpu.get('vram') or 0) // GIB} GB" for gpu in item.get("gpus") or []]
+    cpus = [f"{cpu.get('cores') or '?'} × {cpu.get('name') or 'CPU'}" for cpu in item.get("cpus") or []]
     return ", ".join(gpus or cpus)

@@ -25,6 +25,7 @@ BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 30.0  # for a whole answer, however steadily it trickles
 RETRIES = 2
+MOST_PAGES = 1000
 PATIENCE = 2.0  # seconds that an API may ask a retry to wait
 
 # Raised before the first byte of the request leaves; after any other error it may have arrived.
@@ -118,7 +119,7 @@ class EnginesClient:
     def all(self, limit: int = 100, **query: Any) -> Iterator[wire.EnginePage]:
         """Go through all pages. Raises BadAnswer if the API sends us in circles."""
         cursor, seen = "", {""}
-        while True:
+        while len(seen) <= MOST_PAGES:
             page = self.list(cursor, limit, **query)
             yield page
             cursor = page["next_cursor"] or ""
@@ -127,6 +128,7 @@ class EnginesClient:
             if cursor in seen:
                 raise BadAnswer("The Engines API gave the same page cursor twice; its list has no end.", status=200)
             seen.add(cursor)
+        raise BadAnswer(f"The Engines API's list has more than {MOST_PAGES} pages; it may have no end.", status=200)
 
     def get(self, uid: str) -> wire.Engine:
         """Return the engine as the API sees it now."""

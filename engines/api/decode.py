@@ -1,20 +1,22 @@
 """From bytes to the contract's objects: three success formats, two error formats (ENGINES_API.md 1.5 and 5)."""
 
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from engines import wire
 from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, Refused
 from engines.api.redact import mask, raw_for_people, redact, storable
+from engines.api.shapes import ENGINE, SANE_ID, fitted
 
 LONGEST_WAIT = 300.0  # seconds; an API that asks for more is asked again all the same
+HUGE = re.compile(rb"[eE]\+?\d{3}|\d{300}")  # may be a number that is read as infinity, which no database stores
 DETAIL_LIMIT = 300  # characters of the API's own words inside ours
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ def decode(reply: Reply) -> Answer:
 
 def _load(body: bytes) -> Any:
     """Return the JSON document, fit to be stored. Raises ValueError, on the numbers that JSON does not have too."""
-    document = json.loads(body, parse_constant=_no_number)
+    document = json.loads(body, parse_constant=_no_number, parse_float=_finite if HUGE.search(body) else None)
     # Only escapes can bring in what a database refuses, so most bodies need not be walked.
     if b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body:
         document = _storable(document)
     return document
+
+
+def _finite(number: str) -> float:
+    return float(number) if math.isfinite(float(number)) else _no_number(number)
 
 
 def _no_number(name: str) -> NoReturn:
@@ -212,20 +218,15 @@ def items_of(value: Any) -> list[Any]:
 
 def engine(data: Any, uid: str = "") -> wire.Engine:
     """Return the engine, redacted, its lists whole. Raises BadAnswer if it is none, or not the one asked for."""
-    if not isinstance(data, dict) or not isinstance(data.get("id"), str) or not data["id"]:
+    if not isinstance(data, dict) or not isinstance(data.get("id"), str) or not SANE_ID.fullmatch(data["id"]):
         raise BadAnswer("The Engines API answered with something that is not an engine.", status=200)
     if uid and data["id"] != uid:
         raise BadAnswer("The Engines API answered with another engine than the one asked for.", status=200)
-    workers = [_worker(worker) for worker in items_of(data.get("workers")) if isinstance(worker, dict)]
     try:
-        found: wire.Engine = redact(data | {"workers": workers, "capabilities": items_of(data.get("capabilities"))})
+        found: wire.Engine = redact(fitted(data, ENGINE))
     except RecursionError:
         raise BadAnswer("The Engines API answered with an engine that is nested beyond reason.", status=200) from None
     return found
-
-
-def _worker(worker: dict[str, Any]) -> dict[str, Any]:
-    return worker | {name: items_of(worker.get(name)) for name in ("gpus", "cpus", "rams")}
 
 
 def page(data: Any) -> wire.EnginePage:

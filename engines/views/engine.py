@@ -74,12 +74,14 @@ def facts(found: Engine) -> list[tuple[str, str]]:
         "Version": found.version,
         "Pinned to": wire.get("engine_pin") or "",
         "Connection": found.connection.name,
-        "Where": f"{instance.get('cloud')} · {instance.get('region', '')}" if instance else "Self-hosted",
+        "Where": " · ".join(filter(None, [instance.get("cloud"), instance.get("region")])) or "Cloud"
+        if instance
+        else "Self-hosted",
         "Host": found.hostname,
         "Operating system": system.get("os") or "",
         "Processor": cpu(system.get("cpus") or []),
         "Memory": f"{memory / GIB:.1f} GB" if memory else "",
-        "GPUs": ", ".join(gpu.get("name", "?") for gpu in system.get("gpus") or []) or "None reported",
+        "GPUs": ", ".join(gpu.get("name") or "?" for gpu in system.get("gpus") or []) or "None reported",
     }
     return [(label, str(text)) for label, text in pairs.items() if text]
 

@@ -55,7 +55,7 @@ class TestSuccess:
     def test_an_array_is_itself(self) -> None:
         assert decode.decode(reply([1, None])).data == [1, None]
 
-    @pytest.mark.parametrize("body", [b"<html>", b"{", b"\xff\xfe\x00", b'{"id": NaN}', b"[" * 100_000])
+    @pytest.mark.parametrize("body", [b"<html>", b"{", b"\xff\xfe\x00", b'{"id": NaN}', b"[1e400]", b"[" * 100_000])
     def test_what_is_not_json_is_a_bad_answer(self, body: bytes) -> None:
         with pytest.raises(errors.BadAnswer):
             decode.decode(reply(body))
@@ -197,3 +197,20 @@ class TestPage:
     def test_what_is_no_list_of_engines_is_a_bad_answer(self, data: Any) -> None:
         with pytest.raises(errors.BadAnswer):
             decode.page(data)
+
+
+class TestOddMembers:
+    @pytest.mark.parametrize("uid", ["a/b", "a b", "..", "x" * 65, "eng_1,live-poll", 7, ""])
+    def test_an_id_that_no_address_can_carry_is_no_engine(self, uid: Any) -> None:
+        with pytest.raises(errors.BadAnswer):
+            decode.engine({"id": uid})
+
+    @pytest.mark.parametrize("odd", [7, "x", [], [7], ["x"], [[]], True, {}, {"cpus": 7, "ram": "8 GB", "gpus": ["x"]}])
+    def test_a_member_of_another_type_than_the_contract_says_is_read_as_missing(self, odd: Any) -> None:
+        worker = {"status": odd, "index": odd, "task_id": odd, "gpus": [{"name": odd, "vram": odd}], "cpus": odd}
+        named = dict.fromkeys(["name", "status", "engine_version", "created_at", "system_info", "instance"], odd)
+        found = decode.engine({"id": "e", "workers": [worker, odd], **named})
+        for name in ("name", "status", "engine_version", "created_at"):
+            assert found[name] is None or isinstance(found[name], str)  # type: ignore[literal-required]
+        for name in ("system_info", "instance"):
+            assert found[name] is None or isinstance(found[name], dict)  # type: ignore[literal-required]

@@ -2,8 +2,10 @@
 
 import pytest
 
+from engines.clock import now as db_now
 from engines.enums import State
 from engines.models import Engine, Operation
+from engines.snapshots import refresh
 from engines.tickets import Ticket
 from portal.vault.models import StoredKey
 from tests.engines.conftest import dto, put, read
@@ -112,6 +114,20 @@ def test_the_fleet_page_costs_the_same_for_one_and_for_a_hundred(
     client.get("/engines/")
     with django_assert_max_num_queries(10):
         client.get("/engines/")
+
+
+ODD = [7, "x", "9999-99-99T99:99:99Z", "0001-01-01T00:00:00Z", [], [7], {}, {"cpus": 7, "ram": {"total": "8 GB"}}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_engine_hides_no_page(api, acme_connection, olga, olgas_key, client_of, odd):
+    worker = {"index": odd, "status": odd, "task_id": odd, "status_updated_at": odd, "app_id": odd, "gpus": odd}
+    worker["cpus"] = [{"name": odd, "cores": odd, "vram": odd}, odd]
+    names = ["name", "status", "engine_version", "created_at", "system_info", "instance", "engine_pin"]
+    api.engines["eng_2"] = {"id": "eng_2", **dict.fromkeys(names, odd), "workers": [worker, {**worker, "task_id": "t"}]}
+    refresh(acme_connection.pk, db_now())
+    pages = [client_of(olga).get(path).status_code for path in ("/engines/", "/engines/eng_1/", "/engines/eng_2/")]
+    assert pages == [200, 200, 200]
 
 
 def test_pages_follow_one_another_without_a_gap(acme_connection, olga, client_of, monkeypatch):
