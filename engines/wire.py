@@ -5,7 +5,7 @@ Socket: our own (section 8, "WS frames"): JSON text frames `{"type": …, "data"
 `GET /engines/{id}/ws` with `Authorization: Bearer <key>`, subprotocol SUBPROTOCOL.
 """
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 SUBPROTOCOL = "engines.v1"
 HEARTBEAT_SECONDS = 15.0  # an engine is heard at least this often
@@ -152,6 +152,7 @@ class Assign(TypedDict):
     worker_id: str
     app: str
     input: dict[str, Any]
+    setup: NotRequired[dict[str, Any]]
 
 
 class ResultAck(TypedDict):

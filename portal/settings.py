@@ -3,6 +3,7 @@
 SERVES says which of the two sites a web process serves; all else is shared.
 """
 
+import sys
 from typing import Any
 
 import dj_database_url
@@ -168,6 +169,23 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BEAT_SCHEDULE = {"sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}}}
+
+# The embedded Engines API. API_URL is its own address as engines on other machines reach it.
+API_URL = env.str("API_URL", f"http://127.0.0.1:{API_PORT}").rstrip("/")
+API_RATES = {  # of one key
+    "read": env.str("API_RATE_READ", "6000/minute"),
+    "write": env.str("API_RATE_WRITE", "1200/minute"),
+    "run": env.str("API_RATE_RUN", "1200/minute"),
+}
+API_RATES_STORE = env.str("API_RATES_STORE", "memory://")  # redis://… where several processes share the limits
+LAST_MINUTES = env.int("LAST_MINUTES", 5)  # before the end of a machine's paid time it gets no new tasks
+LONGEST_PAID_HOURS = env.int("LONGEST_PAID_HOURS", 720)
+ENGINE_DIST_DIR = env.path("ENGINE_DIST_DIR", DATA_DIR / "dist")  # releases of the engine, served at /dist/engine
+ENGINE_DIST_URL = env.str("ENGINE_DIST_URL", "").rstrip("/")  # or where else they are
+SHADEFORM_API_KEY = env.str("SHADEFORM_API_KEY", "")
+SHADEFORM_URL = env.str("SHADEFORM_URL", "https://api.shadeform.ai/v1").rstrip("/")
+LOCAL_CLOUD_DIR = env.str("LOCAL_CLOUD_DIR", str(DATA_DIR / "cloud") if EMBEDDED else "")
+LOCAL_CLOUD_COMMAND = env.list("LOCAL_CLOUD_COMMAND", default=[sys.executable, "-m", "engines.agent"])
 
 # How long one call to an Engines API may take. Drain is accepted at once: nothing waits here for an engine.
 ENGINES_API_TIMEOUT = 10.0

@@ -5,7 +5,7 @@ from typing import cast
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
-from engines.controlplane import keys, problems
+from engines.controlplane import keys, problems, ratelimits
 from engines.controlplane.models import ApiKey, Team
 
 
@@ -17,7 +17,10 @@ class Bearer(HttpBearer):
         self.scope = scope
 
     def __call__(self, request: HttpRequest) -> ApiKey:
-        return check(request.headers.get("Authorization", ""), self.scope)
+        key = check(request.headers.get("Authorization", ""), self.scope)
+        kind = ratelimits.kind_of(request.method or "", request.path_info)
+        request.allowance = ratelimits.take(key.pk, kind)  # type: ignore[attr-defined]  # for the answer's headers
+        return key
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiKey:
         return check(f"Bearer {token}", self.scope)

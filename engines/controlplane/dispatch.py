@@ -1,26 +1,31 @@
 """Which task goes to which worker. Any process may run this at any time: each assignment is one transaction."""
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils.timezone import now
 
 from engines.controlplane import tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import Engine, Task, Worker, atomic
+from engines.controlplane.models import Engine, Instance, Task, Worker, atomic
 from engines.controlplane.wakeups import wake
 from engines.enums import TaskStatus
 
 UNMATCHED_LIMIT = timedelta(minutes=10)  # contract 7.4
 QUEUE_LIMIT = timedelta(hours=24)
-ACTIVE = (EngineState.RUNNING, EngineState.DRAINING)
+ACTIVE = (EngineState.RUNNING, EngineState.DRAINING, EngineState.STOPPING)
 
 NO_WORKER = "no_active_worker"
 BUSY = "all_workers_busy"
 DRAINING = "engine_draining"
+ENDING = "paid_time_ending"
 
 
 @dataclass
@@ -29,6 +34,8 @@ class Seat:
 
     worker: Worker
     free: bool
+    cloud: bool = False
+    ending: bool = False  # its paid time is nearly over
 
     @property
     def engine(self) -> Engine:
@@ -54,15 +61,23 @@ def seats(team_id: str) -> list[Seat]:
     rows = Worker.objects.filter(
         engine__team=team_id, retired_at__isnull=True, engine__session__isnull=False, engine__state__in=ACTIVE
     )
-    rows = rows.annotate(taken=Exists(taken)).select_related("engine").order_by("engine__name", "kind", "index")
-    return [Seat(worker, worker.engine.takes_tasks and not worker.taken) for worker in rows]
+    rows = rows.annotate(taken=Exists(taken)).select_related("engine__instance")
+    soon = now() + timedelta(minutes=settings.LAST_MINUTES)
+    return [_seat_of(worker, soon) for worker in rows.order_by("engine__name", "kind", "index")]
+
+
+def _seat_of(worker: Worker, soon: datetime) -> Seat:
+    machine: Instance | None = getattr(worker.engine, "instance", None)
+    ending = machine is not None and machine.delete_at <= soon
+    free = worker.engine.takes_tasks and not worker.taken and not ending  # type: ignore[attr-defined]  # annotated
+    return Seat(worker, free, cloud=machine is not None, ending=ending)
 
 
 def _place(waiting: Iterable[Task], all_seats: list[Seat]) -> None:
     matches: dict[tuple[str, ...], list[Seat]] = {}
     at = now()
     for task in waiting:
-        wish = (task.infra, *task.targets)
+        wish = (task.infra, json.dumps(task.resources, sort_keys=True), *task.targets)
         if wish not in matches:
             matches[wish] = [seat for seat in all_seats if _fits(seat, task)]
         suitable = matches[wish]
@@ -71,12 +86,72 @@ def _place(waiting: Iterable[Task], all_seats: list[Seat]) -> None:
 
 
 def _fits(seat: Seat, task: Task) -> bool:
-    # Every engine here is the team's own; there is no shared cloud to fall back to.
-    return task.infra != Infra.CLOUD and (not task.targets or any(name in task.targets for name in seat.names))
+    place = (
+        {Infra.CLOUD: seat.cloud, Infra.PRIVATE: not seat.cloud}.get(Infra(task.infra), True) if task.infra else True
+    )
+    aimed = not task.targets or any(name in task.targets for name in seat.names)
+    return place and aimed and suits(seat, task.resources)
+
+
+def needs(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a worker must have, in bytes, without what is not asked for.
+
+    Sizes as the hosted API's tools read them (ENGINES_API.md 3.4): below 1,000 gigabytes, below 1e9 megabytes.
+    """
+    gpu = asked.get("gpu") or {}
+    kind, count, vram = gpu.get("type", "any"), int(gpu.get("count") or 0), _bytes(int(gpu.get("vram") or 0))
+    if kind not in ("any", "none") or vram:
+        count = max(count, 1)
+    found: dict[str, Any] = {}
+    if count or kind != "any":
+        found["gpu"] = {"type": kind, "count": count, "vram": vram}
+    if ram := _bytes(int(asked.get("ram") or 0)):
+        found["ram"] = ram
+    return found
+
+
+def _bytes(size: int) -> int:
+    if size < 1000:
+        return size * 10**9
+    return size * 10**6 if size < 10**9 else size
+
+
+def suits(seat: Seat, need: dict[str, Any]) -> bool:
+    """Say whether the worker has what is needed, in the form that `needs` returns."""
+    worker = seat.worker
+    if sum(int(ram.get("total") or 0) for ram in worker.rams) < need.get("ram", 0):
+        return False
+    gpu = need.get("gpu")
+    if gpu is None:
+        return True
+    if gpu["type"] == "none":
+        return not worker.gpus
+    fitting = [each for each in worker.gpus if gpu["type"] in ("any", each.get("type"))]
+    vram = sum(int(each.get("vram") or 0) for each in fitting)
+    return bool(len(fitting) >= gpu["count"] and vram >= gpu["vram"])
+
+
+def _ranked(task: Task, suitable: list[Seat]) -> list[Seat]:
+    """The better choice first: the app is warm, own hardware before rented, no GPU kept from those who need one."""
+    name = f"{task.app}:"
+    setup = f"@{setup_hash(task.setup)}"
+
+    def rank(seat: Seat) -> tuple[bool, bool, bool]:
+        warm = any(app.startswith(name) and app.endswith(setup) for app in seat.worker.warm_apps)
+        return not warm, seat.cloud, bool(seat.worker.gpus) and "gpu" not in task.resources
+
+    return sorted(suitable, key=rank)
+
+
+def setup_hash(setup: dict[str, Any]) -> str:
+    """Return the last part of a warm app's name: 0 for an app that was given no setup."""
+    if not setup:
+        return "0"
+    return hashlib.sha256(json.dumps(setup, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
 
 
 def _seat(task: Task, suitable: list[Seat]) -> bool:
-    for seat in suitable:
+    for seat in _ranked(task, suitable):
         if seat.free:
             seat.free = False
             if assign(task, seat.worker):
@@ -92,7 +167,7 @@ def assign(task: Task, worker: Worker) -> bool:
     with atomic():
         engine = Engine.objects.select_for_update().get(pk=worker.engine_id)
         taken = Task.objects.filter(worker=worker, status__in=LIVE).exists()
-        if not engine.takes_tasks or taken:
+        if not engine.takes_tasks or taken or engine.deleted_at:
             return False
         at = now()
         name = f"{engine.name}-{worker.kind}-{worker.index}"
@@ -144,6 +219,9 @@ def _explain(task: Task, suitable: list[Seat], at: datetime) -> None:
 def _reason(suitable: list[Seat]) -> tuple[str, Engine | None]:
     if not suitable:
         return NO_WORKER, None
-    if any(seat.engine.takes_tasks for seat in suitable):
+    taking = [seat for seat in suitable if seat.engine.takes_tasks]
+    if taking and all(seat.ending for seat in taking):
+        return ENDING, taking[0].engine
+    if taking:
         return BUSY, None
     return DRAINING, suitable[0].engine

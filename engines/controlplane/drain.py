@@ -1,51 +1,68 @@
 """Drain: a promise that the engine takes nothing new, and that what it runs is finished before it goes.
 
-The protocol is RELIABILITY.md 4.4, model-checked. Here are the two transactions that change the engine's state;
-sending `drain(epoch)` and `shutdown(epoch)` is the socket's business, which reads these rows.
+The protocol is RELIABILITY.md 4.4, model-checked. Here are the transactions that begin and end it; sending
+`drain(epoch)` and what follows `drained` is the socket's business, which reads these rows. Stop, restart and
+update drain by the same promise and differ in what follows.
 """
 
-from django.utils.timezone import now
-
-from engines.controlplane import problems
-from engines.controlplane.enums import LIVE, EngineState
+from engines.controlplane import cloud, states
+from engines.controlplane.enums import EMPTYING, LIVE, EngineState, FollowUp
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine, Task, atomic
-from engines.controlplane.wakeups import DISPATCHER, wake
 
 
 def request(engine_id: str) -> None:
-    """Begin to drain. Again: no change. Raises Problem 409 `engine_offline`, with nothing changed, without a socket."""
+    """Begin to drain. Again: no change. Raises Problem 409 `engine_offline` or `conflict`, with nothing changed."""
     with atomic():
-        engine = Engine.objects.select_for_update().get(pk=engine_id)
-        if engine.state == EngineState.DRAINING:
+        engine = states.locked(engine_id)
+        if engine.state == EngineState.DRAINING and engine.follow_up == FollowUp.NOTHING:
             return
-        if engine.state != EngineState.RUNNING or engine.session is None:
-            raise problems.engine_offline(_why_not(engine))
-        epoch = engine.drain_epoch + 1
-        Engine.objects.filter(pk=engine.pk).update(state=EngineState.DRAINING, drain_epoch=epoch, updated_at=now())
+        if engine.state in (*EMPTYING, EngineState.RESTARTING):
+            raise states.busy(engine)
+        if engine.state != EngineState.RUNNING or not engine.online:
+            raise states.offline(engine)
+        ended = states.update_ends(engine, "a drain came first")
+        states.empty(engine, EngineState.DRAINING, FollowUp.NOTHING, **ended)
         failpoint("drain.before_commit")
-        wake(engine.id, DISPATCHER)
     failpoint("drain.after_commit")
 
 
-def _why_not(engine: Engine) -> str:
-    if engine.state == EngineState.STOPPED:
-        return f"The engine {engine.name} is stopped. There is nothing to drain."
-    return f"The engine {engine.name} is not connected. Nothing was changed."
+def finish(engine: Engine, epoch: int) -> str:
+    """Record the engine's own report that it is drained, and return the frame that answers it.
 
-
-def finish(engine: Engine, epoch: int) -> bool:
-    """Record the engine's own report that it is drained; False if it is not for this drain, or work is left.
-
-    The caller holds the engine's row lock, so nothing can be assigned between the check and the commit.
-    A repeated report is answered as the first one was.
+    "" if it is not for this drain, or work is left. A repeated report is answered as the first one was. The caller
+    holds the engine's row lock, so nothing can be assigned between the check and the commit.
     """
-    if engine.state == EngineState.STOPPED and engine.drained_epoch == epoch:
-        return True
-    if engine.state != EngineState.DRAINING or epoch != engine.drain_epoch:
-        return False
-    if Task.objects.filter(engine=engine, status__in=LIVE).exists():
-        return False
-    Engine.objects.filter(pk=engine.pk).update(state=EngineState.STOPPED, drained_epoch=epoch, updated_at=now())
-    failpoint("drained.before_commit")
-    return True
+    if epoch != engine.drain_epoch:
+        return ""
+    if engine.drained_epoch != epoch:
+        if engine.state not in (*EMPTYING, EngineState.STOPPED) or _works(engine):
+            return ""
+        states.move(engine, state=_next(engine), drained_epoch=epoch)
+        _follow_up(engine)
+        failpoint("drained.before_commit")
+    return answer(engine)
+
+
+def answer(engine: Engine) -> str:
+    """Return what a drained engine is told."""
+    return "restart" if engine.follow_up == FollowUp.UPDATE else "shutdown"
+
+
+def _works(engine: Engine) -> bool:
+    return Task.objects.filter(engine=engine, status__in=LIVE).exists()
+
+
+def _next(engine: Engine) -> EngineState:
+    if engine.follow_up in (FollowUp.UPDATE, FollowUp.RESTART):
+        return EngineState.RESTARTING
+    # A machine that is still there keeps it stopping, until its provider has agreed to take it back.
+    held = engine.state == EngineState.STOPPING and cloud.machine_of(engine) is not None
+    return EngineState.STOPPING if held else EngineState.STOPPED
+
+
+def _follow_up(engine: Engine) -> None:
+    if engine.follow_up == FollowUp.STOP:
+        cloud.tear_down(engine)
+    elif engine.follow_up == FollowUp.RESTART:
+        cloud.restart(engine)

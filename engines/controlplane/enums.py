@@ -13,7 +13,67 @@ class EngineState(models.TextChoices):
     PENDING = "pending"  # registered, never connected
     RUNNING = "running"
     DRAINING = "draining"  # takes nothing new, for good: only `drained` ends it
+    STOPPING = "stopping"  # the same, and its machine goes too
+    RESTARTING = "restarting"  # its process or machine is being replaced
     STOPPED = "stopped"
+
+
+# Taking nothing new until the engine says that it is idle.
+EMPTYING = (EngineState.DRAINING, EngineState.STOPPING)
+
+
+class FollowUp(models.TextChoices):
+    """What becomes of an engine once it is drained."""
+
+    NOTHING = "", "stay stopped"
+    UPDATE = "update"  # swap the binary and go on
+    RESTART = "restart"  # restart its machine and go on
+    STOP = "stop"  # and give its machine back
+
+
+class UpdatePhase(models.TextChoices):
+    NONE = "", "never asked"
+    ASKED = "asked"
+    FETCHING = "fetching"
+    READY = "ready"  # being drained for it, or restarting
+    CURRENT = "current"  # there was nothing newer
+    DONE = "done"
+    FAILED = "failed"
+
+
+class InstanceStatus(models.TextChoices):
+    """Contract 3.9. A provider may say others, which pass through."""
+
+    CREATING = "creating"
+    PENDING_PROVIDER = "pending_provider"
+    PENDING = "pending"
+    ACTIVE = "active"
+    ERROR = "error"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+class ExtensionState(models.TextChoices):
+    HELD = "held"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class EntryKind(models.TextChoices):
+    DEPOSIT = "deposit"
+    CREATE = "create"
+    EXTEND = "extend"
+    REFUND = "refund"
+
+
+class Visibility(models.TextChoices):
+    """Recorded and shown. Who may see an engine is its team, whatever this says."""
+
+    PRIVATE = "private"
+    TEAM = "team"
+    ORG = "org"
+    PUBLIC = "public"
+    UNLISTED = "unlisted"
 
 
 class Infra(StrEnum):

@@ -5,6 +5,7 @@ superset that every generation of clients reads.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from engines.controlplane.problems import Problem
@@ -14,12 +15,12 @@ PROBLEM_JSON = "application/problem+json"
 TYPE = "https://api.inference.sh/errors/"
 
 
-def success(version: str, status: int, body: bytes) -> bytes:
+def success(version: str, status: int, body: bytes, messages: Iterable[dict[str, str]] = ()) -> bytes:
     """Return the answer around `body`, a JSON document, which is not parsed again."""
     if version == "2":
         return body
-    messages = b"" if version == "1" else b',"messages":[]'
-    return b'{"success":true,"status":%d,"data":%s%s}' % (status, body or b"null", messages)
+    said = b"" if version == "1" else b',"messages":' + json.dumps(list(messages)).encode()
+    return b'{"success":true,"status":%d,"data":%s%s}' % (status, body or b"null", said)
 
 
 def failure(version: str, problem: Problem, request_id: str) -> tuple[bytes, str]:

@@ -41,6 +41,7 @@ class Hello(Incoming):
 
 class Heartbeat(Incoming):
     mode: Literal["running", "draining"] = "running"
+    warm: dict[str, list[str]] | None = None
 
 
 class TaskAccepted(Incoming):
@@ -63,6 +64,13 @@ class Drained(Incoming):
     epoch: int = Field(ge=1)
 
 
+class UpdateStatus(Incoming):
+    epoch: int = Field(ge=1)
+    phase: Literal["fetching", "ready", "current", "failed"]
+    version: str = Field(default="", max_length=100)
+    error: str = ""
+
+
 KINDS: dict[str, type[Incoming]] = {
     "hello": Hello,
     "heartbeat": Heartbeat,
@@ -71,6 +79,7 @@ KINDS: dict[str, type[Incoming]] = {
     "task_update": TaskUpdate,
     "task_result": Result,
     "drained": Drained,
+    "update_status": UpdateStatus,
 }
 
 

@@ -5,15 +5,17 @@ import logging
 from django.utils.timezone import now
 
 from engines import wire
-from engines.controlplane import drain, frames, tasks
+from engines.controlplane import drain, frames, tasks, update
 from engines.controlplane.enums import ENDED, LIVE, RESULTS, EventKind
 from engines.controlplane.failpoints import failpoint
-from engines.controlplane.models import Engine, Task, atomic
+from engines.controlplane.models import Engine, Task, Worker, atomic
 from engines.controlplane.sessions import Over, Session, frame, locked, locked_tasks
-from engines.controlplane.wakeups import DISPATCHER, wake
+from engines.controlplane.wakeups import seen, wake
 from engines.enums import TaskStatus
 
 log = logging.getLogger(__name__)
+
+MOST_WARM = 20  # apps of a worker that are noted as warm
 
 # Refusals that another worker, or the same one later, may not repeat.
 WORTH_ANOTHER_TRY = ("engine_draining", "worker_busy", "worker_unknown")
@@ -34,6 +36,8 @@ def hear(session: Session, said: object) -> list[wire.Frame]:
             return _result(session, said)
         case frames.Drained():
             return _drained(session, said)
+        case frames.UpdateStatus():
+            return _update(session, said)
     raise Over(wire.CLOSE_REFUSED, "a second hello")
 
 
@@ -41,6 +45,25 @@ def _beat(session: Session, said: frames.Heartbeat) -> list[wire.Frame]:
     with atomic():
         engine = locked(session)
         Engine.objects.filter(pk=engine.pk).update(heartbeat_at=now(), mode=said.mode)
+        if said.warm is not None and _warm(engine, said.warm):
+            wake(*seen(engine.pk, engine.team_id))
+    return []
+
+
+def _warm(engine: Engine, warm: dict[str, list[str]]) -> bool:
+    """Note which apps start at once on which worker; say whether that is news."""
+    news = False
+    for worker in Worker.objects.filter(engine=engine, retired_at__isnull=True):
+        apps = warm.get(worker.pk, [])[:MOST_WARM]
+        if apps != worker.warm_apps:
+            Worker.objects.filter(pk=worker.pk).update(warm_apps=apps)
+            news = True
+    return news
+
+
+def _update(session: Session, said: frames.UpdateStatus) -> list[wire.Frame]:
+    with atomic():
+        update.heard(locked(session), said)
     return []
 
 
@@ -87,6 +110,7 @@ def _updated(session: Session, said: frames.TaskUpdate) -> list[wire.Frame]:
         facts: dict[str, object] = {} if said.progress is None else {"progress": said.progress}
         facts |= {} if said.message is None else {"message": said.message[:500]}
         Task.objects.filter(pk=task.pk).update(**facts, updated_at=now())
+        wake(*seen(task.pk, task.team_id))
         tasks.log(task, said.log)
     return []
 
@@ -118,13 +142,10 @@ def settle(engine: Engine, said: frames.Result) -> wire.Frame:
 def _drained(session: Session, said: frames.Drained) -> list[wire.Frame]:
     with atomic():
         engine = locked(session)
-        done = drain.finish(engine, said.epoch)
-        if done:
-            wake(DISPATCHER)
-        else:
-            session.too_early = True
-    if not done:
+        answer = drain.finish(engine, said.epoch)
+        session.too_early = not answer
+    if not answer:
         return []
     failpoint("drained.after_commit")
-    session.shutdown_sent = said.epoch
-    return [frame("shutdown", wire.Shutdown(epoch=said.epoch))]
+    session.answered = said.epoch
+    return [frame(answer, wire.Shutdown(epoch=said.epoch))]

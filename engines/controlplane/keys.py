@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
@@ -11,7 +11,19 @@ from django.utils.timezone import now
 from engines.controlplane.models import ApiKey, Team
 
 PREFIX = "inf_"
-SCOPES = ("engines:read", "engines:write", "tasks:read", "tasks:write")
+SCOPES = {
+    "engines:read": "See engines, their workers and releases",
+    "engines:write": "Drain, update, extend, stop, restart, create and delete engines, and connect them",
+    "tasks:read": "See tasks, their results and logs",
+    "tasks:write": "Run and cancel tasks",
+    "apps:execute": "Run and cancel tasks (the hosted API's word)",
+    "apikeys:read": "See which keys there are",
+    "apikeys:write": "Make and revoke keys",
+    "billing:read": "See the balance and what was spent",
+    "teams:read": "Follow everything that happens in the team",
+}
+# The hosted API's spelling of one of ours.
+SAME = {"apps:execute": "tasks:write"}
 USED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: not every reading should cost a write
 
 
@@ -49,9 +61,9 @@ def valid() -> QuerySet[ApiKey]:
     return ApiKey.objects.filter(unexpired, revoked_at__isnull=True)
 
 
-def grants(scopes: Iterable[str], needed: str) -> bool:
+def grants(scopes: Collection[str], needed: str) -> bool:
     """Say whether a key with these scopes may do what `needed` stands for. Writing implies reading."""
-    held = set(scopes)
+    held = {*scopes, *(SAME[scope] for scope in scopes if scope in SAME)}
     resource, _, action = needed.partition(":")
     return not held or bool(held & {"*", needed}) or (action == "read" and f"{resource}:write" in held)
 
@@ -60,3 +72,8 @@ def may_serve(key_id: str) -> bool:
     """Say whether an engine may go on being connected with this key."""
     key = valid().filter(pk=key_id).first()
     return key is not None and grants(key.scopes, "engines:write")
+
+
+def expand(scopes: Collection[str]) -> list[str]:
+    """Return every scope that a key with these holds."""
+    return [scope for scope in SCOPES if grants(scopes, scope)]

@@ -45,8 +45,8 @@ def page(rows: QuerySet[M], asked: ListIn, offer: Listable, shown: Callable[[M],
         raise problems.invalid_request(str(error)) from error
     return {
         "items": [_only(shown(row), asked.fields_) for row in found.rows],
-        "next_cursor": found.next,
-        "prev_cursor": found.previous,
+        "next_cursor": found.next or "",
+        "prev_cursor": found.previous or "",
         "has_next": found.next is not None,
         "has_previous": found.previous is not None,
         "items_per_page": limit,
@@ -170,4 +170,29 @@ TASKS = Listable(
     },
     frozenset({"id", "status", "app", "created_at", "updated_at"}),
     ("id", "app"),
+)
+KEYS = Listable(
+    "apikeys",
+    {
+        "id": ("id", str),
+        "name": ("name", str),
+        "created_at": ("created_at", datetime),
+        "expires_at": ("expires_at", datetime),
+        "last_used_at": ("last_used_at", datetime),
+    },
+    frozenset({"id", "name", "created_at"}),
+    ("id", "name"),
+)
+LEDGER = Listable(
+    "transactions",
+    {
+        "id": ("id", str),
+        "number": ("number", int),
+        "kind": ("kind", str),
+        "engine_id": ("engine_id", str),
+        "amount": ("amount_microcents", int),
+        "created_at": ("created_at", datetime),
+    },
+    frozenset({"id", "number", "created_at"}),
+    ("id", "text"),
 )

@@ -36,11 +36,14 @@ class Format:
             request.path_info = request.path = request.path_info.removeprefix("/v1")
         problem = _at_the_door(request)
         response = Refusal(problem) if problem else self.get_response(request)
-        if request.path_info not in AS_IS or response.status_code >= 400:
+        as_is = response.streaming or request.path_info in AS_IS
+        if response.status_code >= 400 or not as_is:
             _render(request, response)
         patch_vary_headers(response, [formats.HEADER])
         response.headers.setdefault("Cache-Control", "no-store")
-        response["Content-Length"] = str(len(response.content))
+        _count(request, response)
+        if not response.streaming and response.status_code != 204:
+            response["Content-Length"] = str(len(response.content))
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
@@ -51,14 +54,27 @@ class Format:
 
 def _render(request: HttpRequest, response: HttpResponse) -> None:
     version = request.headers.get(formats.HEADER, "").strip()
+    if response.status_code == 204:
+        return
     if response.status_code < 400:
-        response.content = formats.success(version, response.status_code, response.content)
+        messages = getattr(response, "messages", ())
+        response.content = formats.success(version, response.status_code, response.content, messages)
         return
     problem = getattr(response, "problem", None) or problems.from_status(response.status_code)
     request_id = getattr(request, "request_id", "")
     response.content, response["Content-Type"] = formats.failure(version, problem, request_id)
     if response.status_code == 401:
         response["WWW-Authenticate"] = "Bearer"
+    if "retry_after" in problem.meta:
+        response["Retry-After"] = str(problem.meta["retry_after"])
+
+
+def _count(request: HttpRequest, response: HttpResponse) -> None:
+    """Say what is left of the caller's allowance, as the contract's older documentation spells it."""
+    allowance = getattr(request, "allowance", None)
+    if allowance is not None:
+        response["X-RateLimit-Remaining"] = str(allowance.remaining)
+        response["X-RateLimit-Reset"] = str(allowance.reset)
 
 
 def _at_the_door(request: HttpRequest) -> Problem | None:

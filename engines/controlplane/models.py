@@ -9,7 +9,18 @@ from django.db import models, transaction
 from django.db.models import Case, Q, Value, When
 from django.utils.timezone import now
 
-from engines.controlplane.enums import LIVE, EngineState, EventKind, OnEngineLoss
+from engines.controlplane.enums import (
+    LIVE,
+    EngineState,
+    EntryKind,
+    EventKind,
+    ExtensionState,
+    FollowUp,
+    InstanceStatus,
+    OnEngineLoss,
+    UpdatePhase,
+    Visibility,
+)
 from engines.enums import EngineStatus, TaskStatus
 
 DATABASE = "controlplane"
@@ -41,12 +52,35 @@ def task_id() -> str:
     return _id("task")
 
 
+def instance_id() -> str:
+    return _id("inst")
+
+
+def extension_id() -> str:
+    return _id("ext")
+
+
+def entry_id() -> str:
+    return _id("txn")
+
+
 class Team(models.Model):
+    """`held_microcents` is what extensions under way may still cost; it cannot be spent twice meanwhile."""
+
     id = models.CharField(primary_key=True, max_length=40, default=team_id, editable=False)
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=200)
     balance_microcents = models.BigIntegerField(default=0)
+    held_microcents = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(held_microcents__gte=0) & Q(held_microcents__lte=models.F("balance_microcents")),
+                name="what_is_held_is_there",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.slug
@@ -89,6 +123,17 @@ class Engine(models.Model):
     boot_id = models.CharField(max_length=100, default="")  # of the process that registered last
     drain_epoch = models.PositiveIntegerField(default=0)
     drained_epoch = models.PositiveIntegerField(default=0)
+    named = models.BooleanField(default=False)  # by a person, whose choice outlasts what the host calls itself
+    follow_up = models.CharField(max_length=10, choices=FollowUp, default=FollowUp.NOTHING)
+    state_at = models.DateTimeField(default=now)  # since when it is in this state
+    update_epoch = models.PositiveIntegerField(default=0)
+    update_phase = models.CharField(max_length=10, choices=UpdatePhase, default=UpdatePhase.NONE)
+    update_asked = models.CharField(max_length=100, default="")  # stable, canary or a tag
+    update_version = models.CharField(max_length=100, default="")  # what the manifest offered
+    update_error = models.TextField(default="")
+    pin = models.CharField(max_length=100, default="")  # the version it is held at; empty follows stable
+    visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.TEAM)
+    deleted_at = models.DateTimeField(null=True)
     api_url = models.CharField(max_length=500, default="")
     version = models.CharField(max_length=100, default="")
     public_key = models.TextField(default="")
@@ -127,6 +172,10 @@ class Engine(models.Model):
     def takes_tasks(self) -> bool:
         return self.state == EngineState.RUNNING and self.session is not None and self.mode == "running"
 
+    @property
+    def online(self) -> bool:
+        return self.session is not None
+
 
 class Worker(models.Model):
     id = models.CharField(primary_key=True, max_length=40, default=worker_id, editable=False)
@@ -136,6 +185,7 @@ class Worker(models.Model):
     gpus = models.JSONField(default=list)
     cpus = models.JSONField(default=list)
     rams = models.JSONField(default=list)
+    warm_apps = models.JSONField(default=list)  # `app:version@setup`, as the engine reports it
     created_at = models.DateTimeField(default=now)
     status_at = models.DateTimeField(default=now)  # when it last became busy or idle
     retired_at = models.DateTimeField(null=True)  # the engine registered without it
@@ -157,6 +207,8 @@ class Task(models.Model):
     input = models.JSONField(default=dict)
     infra = models.CharField(max_length=20, default="")
     targets = models.JSONField(default=list)  # worker ids or names; empty: any
+    setup = models.JSONField(default=dict)
+    resources = models.JSONField(default=dict)  # {"gpu": {"type", "count", "vram"}, "ram"}, bytes
     on_engine_loss = models.CharField(max_length=10, choices=OnEngineLoss, default=OnEngineLoss.FAIL)
     status = models.PositiveSmallIntegerField(
         choices=[(status.value, status.name.lower()) for status in TaskStatus], default=TaskStatus.QUEUED
@@ -211,3 +263,117 @@ class TaskEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.text}"
+
+
+class Instance(models.Model):
+    """The rented machine of a cloud engine.
+
+    `machine_id` is the provider's; without one the order may or may not have arrived, and `name`, which is ours alone,
+    finds it. `delete_at` is the paid time's end: the contract's auto_delete.date_threshold.
+    """
+
+    id = models.CharField(primary_key=True, max_length=40, default=instance_id, editable=False)
+    engine = models.OneToOneField(Engine, models.CASCADE, related_name="instance")
+    name = models.CharField(max_length=200, unique=True)
+    cloud = models.CharField(max_length=50)
+    region = models.CharField(max_length=100)
+    instance_type = models.CharField(max_length=100)
+    rental_type = models.CharField(max_length=20, default="on_demand")
+    hourly_price = models.PositiveIntegerField()  # cents
+    configuration = models.JSONField(default=dict)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)  # what its engine connects with
+    machine_id = models.CharField(max_length=200, default="")
+    status = models.CharField(max_length=20, default=InstanceStatus.CREATING)
+    ip = models.CharField(max_length=100, default="")
+    ssh_user = models.CharField(max_length=100, default="")
+    ssh_port = models.PositiveIntegerField(default=0)
+    cost = models.DecimalField(max_digits=14, decimal_places=4, default=0)  # dollars, as the provider counts
+    delete_at = models.DateTimeField()
+    spend_limit = models.DecimalField(max_digits=12, decimal_places=2, null=True)  # dollars
+    error = models.TextField(default="")
+    tear_down = models.BooleanField(default=False)  # it shall go; asked of the provider until that says yes
+    restart_asked = models.BooleanField(default=False)  # sent at most once
+    attempts = models.PositiveIntegerField(default=0)  # of what is being asked now
+    next_at = models.DateTimeField(default=now)  # when to look at the provider again; also the lease of who looks
+    ordered_at = models.DateTimeField(default=now)
+    created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+
+    class Meta:
+        indexes = [models.Index(fields=["next_at"], name="instance_due", condition=~Q(status=InstanceStatus.DELETED))]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def gone(self) -> bool:
+        return self.status in (InstanceStatus.DELETING, InstanceStatus.DELETED)
+
+
+class Extension(models.Model):
+    """Paid time that was asked for. Held: the provider has not said yes or no; the money waits with it."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=extension_id, editable=False)
+    team = models.ForeignKey(Team, models.PROTECT)
+    engine = models.ForeignKey(Engine, models.PROTECT)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
+    state = models.CharField(max_length=10, choices=ExtensionState, default=ExtensionState.HELD)
+    hours = models.DecimalField(max_digits=20, decimal_places=10)
+    hourly_price = models.PositiveIntegerField()  # cents
+    cost_microcents = models.BigIntegerField()
+    before = models.DateTimeField()
+    after = models.DateTimeField()
+    error = models.TextField(default="")
+    next_at = models.DateTimeField(default=now)
+    created_at = models.DateTimeField(default=now)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["engine"], condition=Q(state="held"), name="one_held_extension"),
+            models.CheckConstraint(condition=Q(cost_microcents__gt=0), name="an_extension_costs"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class LedgerEntry(models.Model):
+    """Every change of a balance, in order of `number`. The entries of a team add up to its balance."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=entry_id, editable=False)
+    number = models.BigIntegerField()
+    team = models.ForeignKey(Team, models.PROTECT)
+    kind = models.CharField(max_length=10, choices=EntryKind)
+    amount_microcents = models.BigIntegerField()  # negative: money that went out
+    balance_microcents = models.BigIntegerField()  # after it
+    engine = models.ForeignKey(Engine, models.SET_NULL, null=True)
+    extension = models.OneToOneField(Extension, models.PROTECT, null=True)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
+    text = models.CharField(max_length=500, default="")
+    created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "-created_at", "-id"], name="ledger_newest")]
+        constraints = [models.UniqueConstraint(fields=["team", "number"], name="ledger_in_order")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.amount_microcents}"
+
+
+class Answered(models.Model):
+    """A request that carried an Idempotency-Key, and what it was answered. No status: it is under way, or died."""
+
+    key = models.ForeignKey(ApiKey, models.CASCADE)
+    text = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.TextField(default="")
+    created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "text"], name="answered_once")]
+
+    def __str__(self) -> str:
+        return self.text

@@ -10,6 +10,7 @@ from typing import Any
 CODES = {
     400: "invalid_request",
     401: "unauthorized",
+    402: "payment_required",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
@@ -67,3 +68,15 @@ def invalid_value(detail: str, **meta: Any) -> Problem:
 
 def engine_offline(detail: str) -> Problem:
     return Problem(409, "engine_offline", detail)
+
+
+def conflict(detail: str) -> Problem:
+    return Problem(409, "conflict", detail)
+
+
+def extend_failed(detail: str) -> Problem:
+    return Problem(400, "extend_failed", detail)
+
+
+def payment_required(detail: str, **meta: Any) -> Problem:
+    return Problem(402, "payment_required", detail, **meta)

@@ -4,11 +4,11 @@ from django.utils.timezone import now
 
 from engines import wire
 from engines.controlplane import frames, tasks
-from engines.controlplane.enums import LIVE, EngineState, EventKind, OnEngineLoss
+from engines.controlplane.enums import LIVE, EngineState
 from engines.controlplane.hearing import settle
-from engines.controlplane.models import Engine, Task, atomic
+from engines.controlplane.models import Engine, atomic
 from engines.controlplane.sessions import Over, Session, frame, instance, locked_tasks
-from engines.controlplane.wakeups import DISPATCHER, wake
+from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
 
@@ -25,15 +25,15 @@ def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
         replies = [settle(engine, result) for result in hello.results]
         _reconcile(engine, session, hello)
         _register(engine, session, hello)
-        wake(engine.id, DISPATCHER)
+        wake(engine.id, DISPATCHER, *seen(engine.id, engine.team_id))
     return [*replies, frame("welcome", wire.Welcome(engine_id=engine.id))]
 
 
 def _register(engine: Engine, session: Session, hello: frames.Hello) -> None:
     at = now()
-    state = EngineState.RUNNING if engine.state == EngineState.PENDING else engine.state
+    first = engine.state == EngineState.PENDING
     Engine.objects.filter(pk=engine.pk).update(
-        state=state,
+        **({"state": EngineState.RUNNING, "state_at": at} if first else {}),
         session=session.id,
         held_by=instance(),
         connected_at=at,
@@ -51,18 +51,7 @@ def _reconcile(engine: Engine, session: Session, hello: frames.Hello) -> None:
             session.sent.add((task.pk, task.attempt))
             if task.status == TaskStatus.DISPATCHED:
                 tasks.accept(task, hello.boot_id)
-        elif task.status == TaskStatus.CANCELLING:
-            tasks.end(task, TaskStatus.CANCELLED, error="cancelled; the engine does not have it")
-        elif task.accepted_at is None:
-            tasks.requeue(task, EventKind.REQUEUED, "the engine never started it")
         else:
-            _lost(task, hello)
-
-
-def _lost(task: Task, hello: frames.Hello) -> None:
-    died = task.boot_id != hello.boot_id
-    why = "the engine restarted while this task ran" if died else "the engine no longer knows this task"
-    if task.on_engine_loss == OnEngineLoss.REQUEUE:
-        tasks.requeue(task, EventKind.REQUEUED, why)
-    else:
-        tasks.end(task, TaskStatus.FAILED, error=why)
+            died = task.boot_id != hello.boot_id
+            why = "the engine restarted while this task ran" if died else "the engine no longer knows this task"
+            tasks.lose(task, why, denied=True)

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+from django.db.models import Q
 from django.utils.timezone import now
 
-from engines.controlplane import problems
-from engines.controlplane.enums import EngineState
+from engines.controlplane import problems, update
+from engines.controlplane.enums import EngineState, FollowUp, InstanceStatus
 from engines.controlplane.frames import storable
-from engines.controlplane.models import Engine, Team, Worker, atomic
+from engines.controlplane.models import Engine, Instance, Team, Worker, atomic
 from engines.controlplane.schemas import RegisterIn, WorkerConfig
-from engines.controlplane.wakeups import DISPATCHER, wake
+from engines.controlplane.wakeups import DISPATCHER, seen, wake
 
+GONE = (InstanceStatus.DELETING, InstanceStatus.DELETED)
 DEFAULT_CPU_WORKERS = 2  # contract 7.3, when no GPU worker is configured
 
 
@@ -42,12 +44,12 @@ def register(team: Team, asked: RegisterIn) -> Engine:
         _refresh(engine, asked)
         engine.save()
         _set_workers(engine, asked.worker_config)
-        wake(engine.id, DISPATCHER)
+        wake(engine.id, DISPATCHER, *seen(engine.id, team.id))
     return engine
 
 
 def _find(team: Team, engine_id: str) -> Engine:
-    engine = Engine.objects.select_for_update().filter(pk=engine_id, team=team).first()
+    engine = Engine.objects.select_for_update().filter(pk=engine_id, team=team, deleted_at__isnull=True).first()
     if engine is None:
         raise problems.not_found("engine")
     return engine
@@ -56,23 +58,35 @@ def _find(team: Team, engine_id: str) -> Engine:
 def _refresh(engine: Engine, asked: RegisterIn) -> None:
     known = asked.local_engine_state
     system_info = storable(asked.system_info)
-    if not known.boot_id or known.boot_id != engine.boot_id:
-        _new_process(engine)
+    new_process = not known.boot_id or known.boot_id != engine.boot_id
     engine.boot_id = known.boot_id
-    engine.name = known.name
+    engine.name = engine.name if engine.named else known.name
     engine.public_key = known.public_key
     engine.config = {name: value for name, value in storable(known.config).items() if name in CONFIG}
     engine.api_url = asked.api_url
     engine.system_info = system_info
     engine.version = str(system_info.get("engine_version") or engine.version)[:100]
     engine.updated_at = now()
+    if new_process:
+        _new_process(engine)
 
 
 def _new_process(engine: Engine) -> None:
     """Let go of the connection of the process before, which is gone or has to go."""
-    engine.session, engine.held_by = None, ""
-    if engine.state == EngineState.STOPPED:
-        engine.state = EngineState.RUNNING
+    engine.session, engine.held_by, engine.mode = None, "", "running"
+    before = engine.state
+    updating = engine.state == EngineState.DRAINING and engine.follow_up == FollowUp.UPDATE
+    if engine.state == EngineState.RESTARTING or updating:
+        update.came_back(engine)
+    elif engine.state == EngineState.STOPPED and not _given_back(engine):
+        engine.state, engine.follow_up = EngineState.RUNNING, FollowUp.NOTHING
+    if engine.state != before:
+        engine.state_at = now()
+
+
+def _given_back(engine: Engine) -> bool:
+    """Whether its machine is on its way out: then a process of it that comes up once more is stopped again."""
+    return Instance.objects.filter(engine=engine).filter(Q(tear_down=True) | Q(status__in=GONE)).exists()
 
 
 def _set_workers(engine: Engine, config: WorkerConfig) -> None:

@@ -1,12 +1,13 @@
 """What requests must look like, and what answers do: the source of /openapi.json."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from ninja import Schema
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, field_validator
 
-from engines.controlplane.enums import Infra, OnEngineLoss
+from engines.controlplane.enums import Infra, OnEngineLoss, Visibility
 
 MOST_TARGETS = 100
 Text = Field(default="", max_length=200)
@@ -81,9 +82,28 @@ class ListQuery(BaseModel):
     fields_: str = Field(default="", alias="fields", max_length=5000)
 
 
+class GpuNeed(BaseModel):
+    type: Literal["any", "none", "intel", "nvidia", "amd", "apple"] = "any"
+    count: int = Field(default=0, ge=0, le=64)
+    vram: int = Field(
+        default=0, ge=0, le=2**50, description="Of all its GPUs together. Below 1,000: GB, below 1e9: MB, else bytes."
+    )
+
+
+class Resources(BaseModel):
+    """What a worker must have. A GPU type other than any or none asks for at least one."""
+
+    gpu: GpuNeed = GpuNeed()
+    ram: int = Field(default=0, ge=0, le=2**50, description="Units as for vram.")
+
+
 class RunIn(BaseModel):
+    """Members of the hosted API's run request that are not here are accepted and change nothing."""
+
     app: str = Field(min_length=1, max_length=200)
     input: dict[str, Any] = {}
+    setup: dict[str, Any] = {}
+    resources: Resources = Resources()
     infra: Infra | None = Field(default=None, description="Without it: any engine of the team.")
     workers: list[str] | None = Field(
         default=None, max_length=MOST_TARGETS, description="Worker ids, or names such as my-server-gpu-0."
@@ -91,6 +111,90 @@ class RunIn(BaseModel):
     on_engine_loss: OnEngineLoss = Field(
         default=OnEngineLoss.FAIL, description="What becomes of the task if its engine's process dies under it."
     )
+
+    @field_validator("input", "setup", mode="before")
+    @classmethod
+    def _absent(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class AutoDelete(BaseModel):
+    date_threshold: AwareDatetime | None = Field(default=None, description="When the paid time ends.")
+    spend_threshold: Decimal | None = Field(
+        default=None, gt=0, le=10_000_000, max_digits=12, decimal_places=2, description="Dollars, as text."
+    )
+
+
+class InstanceIn(BaseModel):
+    cloud: str = Field(min_length=1, max_length=50)
+    region: str = Field(min_length=1, max_length=100)
+    shade_instance_type: str = Field(min_length=1, max_length=100)
+    rental_type: Literal["on_demand", "spot"] = "on_demand"
+    auto_delete: AutoDelete | None = None
+
+
+class CreateIn(BaseModel):
+    """Without an instance: a record for an engine of your own, which registers with its id."""
+
+    name: str = Field(min_length=1, max_length=200)
+    visibility: Visibility = Visibility.TEAM
+    instance: InstanceIn | None = None
+    auto_delete: AutoDelete | None = None
+
+
+class EditIn(BaseModel):
+    """What can be edited. Other members of an Engine are accepted and change nothing: money and state have verbs."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    visibility: Visibility | None = None
+
+
+class UpdateIn(BaseModel):
+    version: str = Field(default="", max_length=100, description="stable, canary or a tag; empty means stable.")
+
+
+class ExtendIn(BaseModel):
+    additional_hours: Any = Field(default=None, description="A number greater than 0. Required.")
+
+
+class VisibilityIn(BaseModel):
+    visibility: Visibility
+
+
+class TransferIn(BaseModel):
+    team_id: str = Field(min_length=1, max_length=40)
+
+
+class ResourcesIn(BaseModel):
+    """Either what apps need or, as newer documentation has it, the need itself."""
+
+    app_ids: list[str] | None = Field(default=None, max_length=100)
+    agent_ids: list[str] | None = Field(default=None, max_length=100)
+    gpu: GpuNeed = GpuNeed()
+    ram: int = Field(default=0, ge=0, le=2**50)
+
+
+class KeyIn(BaseModel):
+    name: str = Field(min_length=1, max_length=200)
+    scopes: list[str] = Field(default=[], max_length=50, description="Empty: all that the calling key may do.")
+    expires_at: AwareDatetime | None = None
+    scope: Literal["user", "workspace"] = "workspace"
+
+    @field_validator("scopes", mode="before")
+    @classmethod
+    def _absent(cls, value: Any) -> Any:
+        return [] if value is None else value
+
+
+class TypesQuery(BaseModel):
+    cloud: str = Text
+    region: str = Text
+    gpu_type: str = Text
+    num_gpus: str = Text
+    available: str = Text
+    shade_instance_type: str = Text
+    rental_type: str = Text
+    sort: str = Field(default="", max_length=20, description="price; anything else keeps the provider's order.")
 
 
 # Answers
@@ -125,6 +229,7 @@ class WorkerOut(Schema):
     gpus: list[dict[str, Any]]
     cpus: list[dict[str, Any]]
     rams: list[dict[str, Any]]
+    system_info: dict[str, Any]
     warm_apps: list[str]
 
 
@@ -138,22 +243,52 @@ class Base(Schema):
     visibility: str
 
 
+class InstanceOut(Base):
+    cloud: str
+    name: str
+    region: str
+    shade_cloud: bool
+    shade_instance_type: str
+    cloud_instance_type: str
+    cloud_assigned_id: str
+    ssh_user: str
+    ssh_port: int
+    ip: str
+    status: str
+    cost_estimate: str
+    hourly_price: int
+    rental_type: str
+    configuration: dict[str, Any]
+    auto_delete: dict[str, Any]
+    error: str
+
+
+class UpdateOut(Schema):
+    """How far the last update is: asked, fetching, ready, current, done or failed."""
+
+    asked: str
+    phase: str
+    version: str
+    error: str
+
+
 class EngineOut(Base):
     name: str
     status: str
     api_url: str
     engine_version: str
     engine_pin: str
-    capabilities: list[str] | None
+    capabilities: list[str]
     config: dict[str, Any]
-    instance: dict[str, Any] | None
+    instance: InstanceOut | None
     system_info: dict[str, Any] | None
     workers: list[WorkerOut]
+    update: UpdateOut | None
 
 
 class Page(Schema):
-    next_cursor: str | None
-    prev_cursor: str | None
+    next_cursor: str
+    prev_cursor: str
     has_next: bool
     has_previous: bool
     items_per_page: int
@@ -168,18 +303,43 @@ class RegisteredOut(Schema):
     workers: list[WorkerOut]
 
 
+class ReleaseOut(Schema):
+    version: str
+    release_date: str
+
+
+class ReleasesOut(Schema):
+    stable: ReleaseOut | None
+    canary: ReleaseOut | None
+
+
 class TaskEventOut(Schema):
-    at: datetime
+    id: str
+    created_at: datetime
+    event_time: datetime
+    task_id: str
+    status: int
     kind: str
     text: str
     engine_id: str | None
 
 
+class TaskLogOut(Schema):
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    task_id: str
+    log_type: int
+    content: str
+
+
 class TaskOut(Base):
     status: int
-    app: str
+    status_text: str
     app_id: str
     input: dict[str, Any]
+    setup: dict[str, Any]
+    resources: dict[str, Any]
     output: Any
     error: str
     infra: str
@@ -194,14 +354,25 @@ class TaskOut(Base):
     dispatched_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
-
-
-class TaskWithHistoryOut(TaskOut):
     events: list[TaskEventOut]
+    logs: list[TaskLogOut]
 
 
 class TaskPageOut(Page):
     items: list[TaskOut]
+
+
+class TaskStatusOut(Schema):
+    id: str
+    status: int
+    updated_at: datetime
+
+
+class TaskLogsOut(Schema):
+    task_id: str
+    status: int
+    events: list[TaskEventOut]
+    logs: list[TaskLogOut]
 
 
 class TeamOut(Schema):
@@ -227,6 +398,98 @@ class MeOut(Schema):
     team_id: str
     team: TeamOut
     key: KeyOut
+
+
+class ApiKeyOut(Base):
+    name: str
+    key: str = Field(description="The key itself, in the answer that makes it and never again.")
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    scopes: list[str]
+    grants: list[str]
+    source: str
+    scope: str
+    created_by: str
+
+
+class ApiKeyPageOut(Page):
+    items: list[ApiKeyOut]
+
+
+class ScopeOut(Schema):
+    value: str
+    label: str
+    description: str
+    group: str
+    sign_in_only: bool
+    not_for_apps: bool
+    costs_credits: bool
+
+
+class ScopeGroupOut(Schema):
+    id: str
+    label: str
+    description: str
+    public_rows: bool
+    staff_only: bool
+
+
+class ScopePresetOut(Schema):
+    id: str
+    label: str
+    description: str
+    scopes: list[str]
+    grants: list[str]
+    default: bool
+
+
+class ScopesOut(Schema):
+    scopes: list[ScopeOut]
+    groups: list[ScopeGroupOut]
+    presets: list[ScopePresetOut]
+    account_scopes: list[ScopeOut]
+    account_groups: list[ScopeGroupOut]
+    login_preset: ScopePresetOut
+
+
+class BalanceOut(Schema):
+    """Microcents: 100,000,000 are a dollar."""
+
+    balance: int
+    held: int
+    currency: str
+    status: str
+
+
+class LedgerEntryOut(Base):
+    number: int
+    kind: str
+    amount: int
+    balance: int
+    engine_id: str
+    api_key_id: str
+    additional_hours: str | None
+    date_threshold_before: datetime | None
+    date_threshold_after: datetime | None
+    text: str
+
+
+class LedgerPageOut(Page):
+    items: list[LedgerEntryOut]
+
+
+class InstanceTypeOut(Schema):
+    """ENGINES_API.md 3.7. Members that a provider adds pass through."""
+
+    id: str
+    cloud: str
+    region: str
+    shade_instance_type: str
+    cloud_instance_type: str
+    deployment_type: str
+    hourly_price: int
+    configuration: dict[str, Any] | None = None
+    availability: list[dict[str, Any]]
 
 
 class HealthOut(Schema):

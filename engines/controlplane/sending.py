@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable
 
 from engines import wire
-from engines.controlplane import keys, tasks
-from engines.controlplane.enums import LIVE, EngineState
+from engines.controlplane import drain, keys, releases, tasks
+from engines.controlplane.enums import EMPTYING, LIVE, EngineState, UpdatePhase
 from engines.controlplane.models import Engine, Task
 from engines.controlplane.sessions import Over, Session, fence, frame
 from engines.enums import TaskStatus
@@ -24,7 +24,12 @@ def due(session: Session) -> list[wire.Frame]:
     engine = Engine.objects.get(pk=session.engine_id)
     fence(engine, session)
     live = list(Task.objects.filter(engine=engine, status__in=LIVE).order_by("dispatched_at", "id"))
-    return [*_assignments(session, live), *_cancels(session, live), *_drain(session, engine, live)]
+    return [
+        *_assignments(session, live),
+        *_cancels(session, live),
+        *_drain(session, engine, live),
+        *_update(session, engine),
+    ]
 
 
 def _assignments(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
@@ -34,6 +39,8 @@ def _assignments(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
         if task.status == TaskStatus.DISPATCHED and attempt not in session.sent:
             session.sent.add(attempt)
             given = wire.Assign(task_id=task.pk, worker_id=task.worker_id or "", app=task.app, input=task.input)
+            if task.setup:
+                given["setup"] = task.setup
             out.append(frame("task", given))
     return out
 
@@ -62,12 +69,26 @@ def _withdraw(task: Task) -> None:
 
 def _drain(session: Session, engine: Engine, live: list[Task]) -> list[wire.Frame]:
     epoch = engine.drain_epoch
-    again = session.too_early and not live
-    if engine.state == EngineState.DRAINING and (session.drain_sent != epoch or again):
-        session.drain_sent, session.too_early = epoch, False
-        return [frame("drain", wire.Drain(epoch=epoch))]
+    if engine.drained_epoch != epoch:
+        again = session.too_early and not live
+        # One that was stopped while it was away is told when it comes back.
+        asked = engine.state in (*EMPTYING, EngineState.STOPPED)
+        if asked and (session.drain_sent != epoch or again):
+            session.drain_sent, session.too_early = epoch, False
+            return [frame("drain", wire.Drain(epoch=epoch))]
+        return []
     # It reported, we recorded it, and the answer was lost with the last connection.
-    if engine.state == EngineState.STOPPED and session.shutdown_sent != engine.drained_epoch:
-        session.shutdown_sent = engine.drained_epoch
-        return [frame("shutdown", wire.Shutdown(epoch=engine.drained_epoch))]
+    over = engine.state in (EngineState.STOPPED, EngineState.STOPPING, EngineState.RESTARTING)
+    if over and epoch and session.answered != epoch:
+        session.answered = epoch
+        return [frame(drain.answer(engine), wire.Shutdown(epoch=epoch))]
     return []
+
+
+def _update(session: Session, engine: Engine) -> list[wire.Frame]:
+    asked = engine.state == EngineState.RUNNING and engine.update_phase in (UpdatePhase.ASKED, UpdatePhase.FETCHING)
+    if not asked or session.update_sent == engine.update_epoch:
+        return []
+    session.update_sent = engine.update_epoch
+    url = releases.manifest_url(engine.update_asked, engine.api_url)
+    return [frame("update", wire.Update(epoch=engine.update_epoch, version=engine.update_asked, manifest_url=url))]

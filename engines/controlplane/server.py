@@ -3,19 +3,23 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 
-from engines.controlplane import connection, dispatch, sessions
+from engines.controlplane import cloud, connection, dispatch, extend, idempotency, restart, sessions
 from engines.controlplane.connection import Message, Receive, Send
 from engines.controlplane.database import on_rows
 from engines.controlplane.middleware import TOO_LARGE
-from engines.controlplane.wakeups import DISPATCHER, listening
+from engines.controlplane.relay import Relay
+from engines.controlplane.streams import Cut
+from engines.controlplane.wakeups import CLOUD, DISPATCHER, listening
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0  # how long a queued task waits if every wake-up is lost
+CLOUD_SECONDS = 2.0
 LEAST_PAUSE = 0.02  # seconds between two rounds: a burst of wake-ups is one round
 
 
@@ -29,7 +33,9 @@ class Server:
         if scope["type"] == "http":
             read = await _read(scope, receive)
             if read is not None:
-                await self._django(read[0], _replay(read[1], receive), send)
+                # A stream that is cut is left unfinished: the server under us then drops the connection.
+                with contextlib.suppress(Cut):
+                    await self._django(read[0], _replay(read[1], receive), send)
         elif scope["type"] == "websocket":
             await connection.serve(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -76,37 +82,46 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 async def _live(receive: Receive, send: Send) -> None:
     await receive()
-    sweeper = None
     try:
         left = await on_rows(sessions.forget_own)
         log.info("let go of %d sessions that an earlier process left", left)
-        sweeper = asyncio.create_task(_sweep())
+        loops = [_sweep(DISPATCHER, SWEEP_SECONDS, _place), _sweep(CLOUD, CLOUD_SECONDS, _look_around)]
+        if settings.REDIS_URL:
+            loops.append(Relay(settings.REDIS_URL).run())
+        running = [asyncio.create_task(loop) for loop in loops]
         await send({"type": "lifespan.startup.complete"})
     except Exception as error:  # said to the server, which then ends with a message instead of a stack
         await send({"type": "lifespan.startup.failed", "message": f"The control plane cannot start: {error}"})
         return
     await receive()
-    sweeper.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await sweeper
+    for loop in running:
+        loop.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _sweep() -> None:
-    """Place tasks at every wake-up and every second, whatever happens."""
-    with listening(DISPATCHER) as bell:
+async def _sweep(name: str, seconds: float, look: Callable[[], None]) -> None:
+    """Look at every wake-up and every so many seconds, whatever happens."""
+    with listening(name) as bell:
         while True:
             bell.clear()
             try:
-                await on_rows(_round)
-            except Exception:  # one of the two process loops: the next round is the retry
-                log.exception("a round of the dispatcher failed")
+                await on_rows(look)
+            except Exception:  # the next round is the retry
+                log.exception("a round of the %s failed", name)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_SECONDS):
+                async with asyncio.timeout(seconds):
                     await bell.wait()
             await asyncio.sleep(LEAST_PAUSE)
 
 
-def _round() -> None:
+def _place() -> None:
     sessions.forget_silent()
     dispatch.run()
+
+
+def _look_around() -> None:
+    restart.give_up()
+    extend.settle_held()
+    cloud.look_around()
+    idempotency.forget_old()

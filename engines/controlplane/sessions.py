@@ -3,6 +3,7 @@
 Its id on the engine's row is the fence: whatever a connection says after another took its place changes nothing.
 """
 
+import os
 import socket
 import uuid
 from dataclasses import dataclass, field
@@ -40,18 +41,36 @@ class Session:
     cancelled: set[tuple[str, int]] = field(default_factory=set)
     drain_sent: int = 0
     too_early: bool = False  # it reported drained while we still had work for it
-    shutdown_sent: int = 0
+    answered: int = 0  # the drain whose report was answered
+    update_sent: int = 0
 
 
 def instance() -> str:
-    """The name of this process in `Engine.held_by`. Two processes never have the same address."""
+    """The name of this process in `Engine.held_by`: host, port, process."""
+    return f"{_address()}:{os.getpid()}"
+
+
+def _address() -> str:
     return f"{socket.gethostname()}:{settings.API_PORT}"
 
 
 def forget_own() -> int:
-    """At start: nobody else can hold a socket in our name, so what an earlier process left is gone."""
-    left = Engine.objects.filter(session__isnull=False, held_by=instance())
-    return left.update(session=None, held_by="", updated_at=now())
+    """At start: let go of what earlier processes at this address left. Others that share it are still alive."""
+    held = Engine.objects.filter(session__isnull=False, held_by__startswith=f"{_address()}:")
+    dead = [name for name in set(held.values_list("held_by", flat=True)) if name == instance() or not _alive(name)]
+    return Engine.objects.filter(session__isnull=False, held_by__in=dead).update(
+        session=None, held_by="", updated_at=now()
+    )
+
+
+def _alive(name: str) -> bool:
+    try:
+        os.kill(int(name.rpartition(":")[2]), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def forget_silent() -> int:

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.utils.timezone import now
 
-from engines.controlplane.enums import ENDED, MOVES, EventKind
+from engines.controlplane.enums import ENDED, MOVES, EventKind, OnEngineLoss
 from engines.controlplane.models import Engine, Task, TaskEvent, Worker, atomic
-from engines.controlplane.wakeups import DISPATCHER, wake
+from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
 LOG_KEPT = 256 * 1024  # characters of output kept per task
@@ -33,7 +33,7 @@ def move(task: Task, to: TaskStatus, kind: EventKind, text: str = "", **facts: A
             raise Moved(task.pk)
         TaskEvent.objects.create(task=task, at=at, kind=kind, text=text[:2000], engine=engine)
         Worker.objects.filter(pk=task.worker_id).update(status_at=at)
-        wake(DISPATCHER)
+        wake(DISPATCHER, *seen(task.pk, task.team_id, task.engine_id, engine and engine.pk))
     for name, value in facts.items():
         setattr(task, name, value)
 
@@ -75,6 +75,21 @@ def end(task: Task, to: TaskStatus, *, output: Any = None, error: str = "") -> N
     """Record how it ended. `error` is for a person to read."""
     progress = 1.0 if to == TaskStatus.COMPLETED else task.progress
     move(task, to, EventKind.ENDED, error or to.name.lower(), output=output, error=error, progress=progress)
+
+
+def lose(task: Task, why: str, *, denied: bool = False) -> None:
+    """Its engine will not finish it: end it or queue it again, as its caller asked for.
+
+    `denied`: the engine itself says that it does not have it. Then one that was never accepted has never run.
+    """
+    if task.status == TaskStatus.CANCELLING:
+        end(task, TaskStatus.CANCELLED, error="cancelled; the engine does not have it")
+    elif denied and task.accepted_at is None:
+        requeue(task, EventKind.REQUEUED, "the engine never started it")
+    elif task.on_engine_loss == OnEngineLoss.REQUEUE:
+        requeue(task, EventKind.REQUEUED, why)
+    else:
+        end(task, TaskStatus.FAILED, error=why)
 
 
 def cancel(task: Task) -> None:

@@ -1,14 +1,13 @@
 """Who waits in this process for news from the database: one socket per engine, and the dispatcher.
 
 A wake-up only saves time. It may be lost, come twice or reach a process that has nothing to do with it: whoever
-waits also looks by itself every few seconds. Another process is reached by that look; a Redis channel that calls
-`ring` here would make it quicker and change nothing else.
+waits also looks by itself every few seconds. `relay` carries them to other processes.
 """
 
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.db import transaction
@@ -16,34 +15,63 @@ from django.db import transaction
 from engines.controlplane.models import DATABASE
 
 DISPATCHER = "dispatcher"
+CLOUD = "cloud"
 
 _lock = threading.Lock()
 _bells: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
+_told: list[tuple[asyncio.AbstractEventLoop, Callable[[str], None]]] = []
 
 
 @contextmanager
-def listening(name: str) -> Iterator[asyncio.Event]:
-    """Give an event that is set at every `wake(name)`; the listener clears it before it looks."""
+def listening(*names: str) -> Iterator[asyncio.Event]:
+    """Give an event that is set at every `wake` of these names; the listener clears it before it looks."""
     bell = (asyncio.get_running_loop(), asyncio.Event())
     with _lock:
-        _bells[name].add(bell)
+        for name in names:
+            _bells[name].add(bell)
     try:
         yield bell[1]
     finally:
         with _lock:
-            _bells[name].discard(bell)
-            if not _bells[name]:
-                del _bells[name]
+            for name in names:
+                _bells[name].discard(bell)
+                if not _bells[name]:
+                    del _bells[name]
+
+
+@contextmanager
+def telling(listener: Callable[[str], None]) -> Iterator[None]:
+    """Call `listener`, on this loop, with every name that is woken in this process."""
+    told = (asyncio.get_running_loop(), listener)
+    _told.append(told)
+    try:
+        yield
+    finally:
+        _told.remove(told)
+
+
+def seen(*ids: str | None) -> tuple[str, ...]:
+    """Return the names by which streams listen for changes of these engines, tasks and teams."""
+    return tuple(f"see {each}" for each in ids if each)
 
 
 def wake(*names: str) -> None:
-    """Ring once the transaction is committed. From any thread."""
-    transaction.on_commit(lambda: ring(*names), using=DATABASE)
+    """Ring once the transaction is committed, here and in other processes. From any thread."""
+    transaction.on_commit(lambda: _everywhere(names), using=DATABASE)
+
+
+def _everywhere(names: tuple[str, ...]) -> None:
+    ring(*names)
+    for loop, listener in list(_told):
+        for name in names:
+            if name and not loop.is_closed():
+                loop.call_soon_threadsafe(listener, name)
 
 
 def ring(*names: str) -> None:
+    """Ring in this process, now."""
     with _lock:
-        bells = [bell for name in names for bell in _bells.get(name, ())]
+        bells = {bell for name in names for bell in _bells.get(name, ())}
     for loop, event in bells:
         if not loop.is_closed():
             loop.call_soon_threadsafe(event.set)

@@ -19,7 +19,7 @@ def placed(*given):
 def test_run_queues_a_task(caller):
     answer = caller.post("/run", {"app": "sleep", "input": {"seconds": 1}})
     body = caller.get(f"/tasks/{answer.json()['id']}").json()
-    assert (answer.status_code, body["status"], body["app"], body["input"]) == (200, 2, "sleep", {"seconds": 1})
+    assert (answer.status_code, body["status"], body["app_id"], body["input"]) == (200, 2, "sleep", {"seconds": 1})
     assert [event["kind"] for event in body["events"]] == ["queued"]
 
 

@@ -26,8 +26,8 @@ def found(caller, field, operator, value=None):
 
 
 def pages(caller, **asked):
-    cursor, seen = "", []
-    while cursor is not None:
+    cursor, seen = None, []
+    while cursor != "":
         page = caller.post("/engines/list", {"limit": 2, "cursor": cursor, **asked}).json()
         seen += [item["name"] for item in page["items"]]
         cursor = page["next_cursor"]

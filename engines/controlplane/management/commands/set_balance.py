@@ -5,9 +5,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from engines.controlplane.models import Team
+from engines.controlplane import money
+from engines.controlplane.enums import EntryKind
+from engines.controlplane.models import Team, atomic
+from engines.controlplane.money import MICROCENTS_PER_DOLLAR
 
-MICROCENTS_PER_DOLLAR = 100_000_000
 MOST_DOLLARS = Decimal(10_000_000)
 
 
@@ -20,8 +22,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, team: str, dollars: str, **options: Any) -> None:
         microcents = _microcents(dollars)
-        row, _ = Team.objects.get_or_create(slug=team, defaults={"name": team.capitalize()})
-        Team.objects.filter(pk=row.pk).update(balance_microcents=microcents)
+        with atomic():
+            row, _ = Team.objects.get_or_create(slug=team, defaults={"name": team.capitalize()})
+            row = money.locked(row.pk)
+            if microcents < row.held_microcents:
+                raise CommandError(
+                    f"{money.dollars(row.held_microcents)} are held for extensions that are being settled"
+                )
+            if change := microcents - row.balance_microcents:
+                money.book(row, EntryKind.DEPOSIT, change, "set by hand")
         self.stdout.write(f"{row.name} can spend ${Decimal(microcents) / MICROCENTS_PER_DOLLAR:.2f}")
 
 

@@ -1,0 +1,220 @@
+"""Cloud engines: what is asked of the provider, and what it says, in rows.
+
+A provider is called outside of transactions. Before `create` and `restart`, which must not be sent twice, the row
+says that they were; what shall be (an end, a deletion) is asked until the provider has agreed. Whoever moves
+`next_at` first does the looking, so several processes may run this.
+"""
+
+import logging
+from datetime import timedelta
+
+from django.utils.timezone import now
+
+from engines.controlplane import clouds, money, states
+from engines.controlplane.enums import EngineState, EntryKind, FollowUp, InstanceStatus
+from engines.controlplane.models import ApiKey, Engine, Extension, Instance, LedgerEntry, atomic
+from engines.controlplane.providers.base import Order, Refused, Unclear
+from engines.controlplane.wakeups import CLOUD, seen, wake
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=90)  # longer than any call to a provider takes
+LOOK_OFTEN = timedelta(seconds=5)  # while something is about to change
+LOOK_SELDOM = timedelta(seconds=60)
+SECOND = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine back
+ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
+AT_ONCE = 20  # machines looked at in one round
+
+
+def machine_of(engine: Engine) -> Instance | None:
+    """Return the engine's machine if it still costs."""
+    instance = states.instance_of(engine)
+    return instance if instance and not instance.gone else None
+
+
+def tear_down(engine: Engine) -> None:
+    """Have the machine, if there is one, given back. The caller holds the engine's lock and its transaction."""
+    _ask(engine, tear_down=True)
+
+
+def restart(engine: Engine) -> None:
+    """Have the machine restarted, once. The caller holds the engine's lock and its transaction."""
+    _ask(engine, restart_asked=True)
+
+
+def _ask(engine: Engine, **facts: object) -> None:
+    Instance.objects.filter(engine=engine).update(**facts, attempts=0, next_at=now(), updated_at=now())
+    wake(CLOUD)
+
+
+def order(instance: Instance, wanted: Order) -> None:
+    """Send the order, once. Raises Refused once everything is undone; an unclear answer is left to `look_around`."""
+    try:
+        machine_id = clouds.provider(wanted.cloud).create(wanted)
+    except Refused as refusal:
+        _undo(instance, str(refusal))
+        raise
+    except Unclear as doubt:
+        log.warning("the order %s has no clear answer: %s", instance.name, doubt)
+        _note(instance, error=f"no clear answer to the order: {doubt}"[:2000], next_at=now())
+    else:
+        _note(instance, machine_id=machine_id, error="", next_at=now())
+
+
+def _undo(instance: Instance, why: str) -> None:
+    """The machine does not exist: pay back, and stop the engine."""
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        rows = Instance.objects.filter(pk=instance.pk, machine_id="").exclude(status=InstanceStatus.DELETED)
+        if rows.update(status=InstanceStatus.DELETED, error=why[:2000], updated_at=now()) != 1:
+            return
+        paid = LedgerEntry.objects.filter(engine=engine, kind=EntryKind.CREATE).first()
+        if paid is not None:
+            team = money.locked(engine.team_id)
+            text = f"{engine.name} was not created: {why}"
+            money.book(team, EntryKind.REFUND, -paid.amount_microcents, text, engine=engine)
+        _end(engine, instance)
+
+
+def look_around() -> None:
+    """Look after every machine that is due."""
+    due = Instance.objects.filter(next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+    for instance in due.select_related("engine").order_by("next_at")[:AT_ONCE]:
+        if _claim(instance):
+            try:
+                _look_after(instance)
+            except (Refused, Unclear) as trouble:
+                log.warning("instance %s: %s", instance.name, trouble)
+                pause = min(LOOK_OFTEN * 2 ** min(instance.attempts, 8), LONGEST_PAUSE)
+                _note(instance, error=str(trouble)[:2000], attempts=instance.attempts + 1, next_at=now() + pause)
+
+
+def _claim(instance: Instance) -> bool:
+    rows = Instance.objects.filter(pk=instance.pk, next_at=instance.next_at)
+    return rows.update(next_at=now() + LEASE) == 1
+
+
+def _look_after(instance: Instance) -> None:
+    if not instance.machine_id:
+        _find(instance)
+    elif instance.restart_asked and not instance.tear_down:
+        _restart(instance)
+    elif instance.status != InstanceStatus.DELETING and _over(instance):
+        _give_back(instance)
+    else:
+        _observe(instance)
+
+
+def _find(instance: Instance) -> None:
+    """Learn what became of an order whose answer was lost."""
+    machine = clouds.provider(instance.cloud).find(instance.name)
+    if machine is not None:
+        _note(instance, machine_id=machine.id, error="", attempts=0, next_at=now())
+    elif now() - instance.ordered_at > ORDER_SETTLES:
+        _undo(instance, "the order did not arrive at the cloud")
+    else:
+        _note(instance, next_at=now() + LOOK_OFTEN)
+
+
+def _restart(instance: Instance) -> None:
+    if Instance.objects.filter(pk=instance.pk, restart_asked=True).update(restart_asked=False) != 1:
+        return
+    try:
+        clouds.provider(instance.cloud).restart(instance.machine_id)
+    except Refused as refusal:
+        with atomic():
+            engine = states.locked(instance.engine_id)
+            if engine.state == EngineState.RESTARTING:
+                states.move(engine, state=EngineState.RUNNING, follow_up=FollowUp.NOTHING)
+        _note(instance, error=f"it was not restarted: {refusal}"[:2000], next_at=now() + LOOK_OFTEN)
+    except Unclear as doubt:
+        # Not again: it may be restarting. The engine comes back, or is called disconnected after a while.
+        _note(instance, error=f"no clear answer to the restart: {doubt}"[:2000], next_at=now() + LOOK_OFTEN)
+    else:
+        _note(instance, error="", attempts=0, next_at=now() + LOOK_OFTEN)
+
+
+def _over(instance: Instance) -> bool:
+    """Whether it shall go: asked for, or the paid time or the allowed money is at its end."""
+    if instance.tear_down:
+        return True
+    if Extension.objects.filter(engine=instance.engine_id, state="held").exists():
+        return False  # its end may have moved already; that is settled first
+    spent = instance.spend_limit is not None and instance.cost >= instance.spend_limit
+    return instance.delete_at <= now() or spent
+
+
+def _give_back(instance: Instance) -> None:
+    if not instance.tear_down:
+        _time_is_up(instance)
+    clouds.provider(instance.cloud).delete(instance.machine_id)
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        _note(instance, status=InstanceStatus.DELETING, error="", attempts=0, next_at=now() + LOOK_OFTEN)
+        if engine.state == EngineState.STOPPING:
+            states.move(engine, state=EngineState.STOPPED)
+
+
+def _time_is_up(instance: Instance) -> None:
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        fresh = states.instance_of(engine)
+        if fresh is None or fresh.tear_down or not _over(fresh):
+            return  # somebody was quicker
+        why = (
+            "the paid time of its machine ended" if fresh.delete_at <= now() else "its machine reached its spend limit"
+        )
+        states.lose_tasks(engine, why)
+        ended = states.update_ends(engine, why)
+        states.empty(engine, EngineState.STOPPING, FollowUp.STOP, **ended)
+        _note(instance, tear_down=True, error=why)
+
+
+def _observe(instance: Instance) -> None:
+    machine = clouds.provider(instance.cloud).info(instance.machine_id)
+    if machine is None or machine.status == InstanceStatus.DELETED:
+        _gone(instance)
+        return
+    deleting = instance.status == InstanceStatus.DELETING
+    if deleting and machine.status != InstanceStatus.DELETING:
+        clouds.provider(instance.cloud).delete(instance.machine_id)  # it said yes and did not do it
+    seldom = machine.status == InstanceStatus.ACTIVE and not deleting
+    _note(
+        instance,
+        status=InstanceStatus.DELETING if deleting else machine.status,
+        ip=machine.ip,
+        ssh_user=machine.ssh_user,
+        ssh_port=machine.ssh_port,
+        cost=machine.cost,
+        error=machine.error,
+        attempts=0,
+        # Not later than its end, and not more often than once a second.
+        next_at=min(now() + (LOOK_SELDOM if seldom else LOOK_OFTEN), max(instance.delete_at, now() + SECOND)),
+    )
+
+
+def _gone(instance: Instance) -> None:
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        _note(instance, status=InstanceStatus.DELETED)
+        _end(engine, instance)
+
+
+def _end(engine: Engine, instance: Instance) -> None:
+    """The machine is gone, and the engine on it."""
+    ApiKey.objects.filter(pk=instance.key_id, revoked_at__isnull=True).update(revoked_at=now())
+    states.lose_tasks(engine, "the machine of this engine is gone")
+    ended = states.update_ends(engine, "the machine of this engine is gone")
+    states.move(engine, state=EngineState.STOPPED, session=None, held_by="", **ended)
+
+
+def _note(instance: Instance, **facts: object) -> None:
+    """Write what was learnt, and tell whoever watches the engine if anything changed."""
+    changed = {name for name, value in facts.items() if getattr(instance, name) != value} - {"next_at", "attempts"}
+    for name, value in facts.items():
+        setattr(instance, name, value)
+    Instance.objects.filter(pk=instance.pk).update(**facts, **({"updated_at": now()} if changed else {}))
+    if changed:
+        Engine.objects.filter(pk=instance.engine_id).update(updated_at=now())
+        wake(*seen(instance.engine_id, instance.engine.team_id))

@@ -1,0 +1,233 @@
+"""One example of each object, for /openapi.json and whoever reads it."""
+
+from typing import Any
+
+AT = "2026-11-23T12:00:00.000Z"
+_BASE = {
+    "created_at": AT,
+    "updated_at": AT,
+    "user_id": "",
+    "team_id": "team_5d0c7d9c1be14f7a9c3e",
+    "visibility": "team",
+}
+
+WORKER: dict[str, Any] = {
+    "id": "wrk_91b2c3d4e5f60718293a",
+    "short_id": "91b2c3d4",
+    "created_at": AT,
+    "updated_at": AT,
+    "user_id": "",
+    "team_id": _BASE["team_id"],
+    "index": 0,
+    "status": "busy",
+    "status_updated_at": AT,
+    "heartbeat_at": AT,
+    "engine_id": "eng_0a1b2c3d4e5f60718293",
+    "task_id": "task_77aa88bb99cc00dd11ee",
+    "app_id": "render",
+    "app_version_id": "",
+    "gpus": [],
+    "cpus": [
+        {"id": "wrk_91b2c3d4e5f60718293a-0", "worker_id": "wrk_91b2c3d4e5f60718293a", "name": "AMD EPYC", "cores": 8}
+    ],
+    "rams": [{"id": "wrk_91b2c3d4e5f60718293a-0", "worker_id": "wrk_91b2c3d4e5f60718293a", "total": 34359738368}],
+    "system_info": {"hostname": "rack-3", "engine_version": "v0.1.0", "os": "Debian GNU/Linux 12"},
+    "warm_apps": ["render:v0.1.0@0"],
+}
+INSTANCE: dict[str, Any] = {
+    **_BASE,
+    "id": "inst_5566778899aabbccddee",
+    "short_id": "55667788",
+    "cloud": "local",
+    "name": "night-shift-eng-0a1b2c3d4e5f60718293",
+    "region": "here",
+    "shade_cloud": False,
+    "shade_instance_type": "cpu-2",
+    "cloud_instance_type": "cpu-2",
+    "cloud_assigned_id": "m-1",
+    "ssh_user": "",
+    "ssh_port": 0,
+    "ip": "127.0.0.1",
+    "status": "active",
+    "cost_estimate": "1.2",
+    "hourly_price": 120,
+    "rental_type": "on_demand",
+    "configuration": {"vcpus": 2},
+    "auto_delete": {"date_threshold": "2026-11-24T12:00:00.000Z", "spend_threshold": "50.00"},
+    "error": "",
+}
+ENGINE: dict[str, Any] = {
+    **_BASE,
+    "id": "eng_0a1b2c3d4e5f60718293",
+    "short_id": "0a1b2c3d",
+    "name": "rack-3",
+    "status": "running",
+    "api_url": "https://engines.example",
+    "engine_version": "v0.1.0",
+    "engine_pin": "",
+    "capabilities": [],
+    "config": {
+        "id": "eng_0a1b2c3d4e5f60718293",
+        "name": "rack-3",
+        "workers": {"gpu": [], "cpu": {"count": 1}},
+        "api_key": "",
+    },
+    "instance": None,
+    "system_info": {"hostname": "rack-3"},
+    "workers": [WORKER],
+    "update": None,
+}
+TASK: dict[str, Any] = {
+    **_BASE,
+    "id": "task_77aa88bb99cc00dd11ee",
+    "short_id": "77aa88bb",
+    "status": 7,
+    "status_text": "running",
+    "app_id": "render",
+    "input": {"width": 320},
+    "setup": {},
+    "resources": {},
+    "output": None,
+    "error": "",
+    "infra": "private_first",
+    "workers": [],
+    "on_engine_loss": "fail",
+    "engine_id": "eng_0a1b2c3d4e5f60718293",
+    "worker_id": "wrk_91b2c3d4e5f60718293a",
+    "progress": 0.4,
+    "message": "row 128 of 320",
+    "waiting_for": "",
+    "attempt": 1,
+    "dispatched_at": AT,
+    "started_at": AT,
+    "finished_at": None,
+    "events": [],
+    "logs": [],
+}
+KEY: dict[str, Any] = {
+    **_BASE,
+    "id": "key_1a2b3c4d5e6f70819203",
+    "short_id": "1a2b3c4d",
+    "name": "rack-3",
+    "key": "inf_8Jd2kQ0s…",
+    "last_used_at": AT,
+    "expires_at": None,
+    "scopes": ["engines:write"],
+    "grants": ["engines:read", "engines:write"],
+    "source": "api",
+    "scope": "workspace",
+    "created_by": "",
+}
+ENTRY: dict[str, Any] = {
+    **_BASE,
+    "id": "txn_00112233445566778899",
+    "short_id": "00112233",
+    "number": 2,
+    "kind": "extend",
+    "amount": -480000000,
+    "balance": 24520000000,
+    "engine_id": "eng_0a1b2c3d4e5f60718293",
+    "api_key_id": "key_1a2b3c4d5e6f70819203",
+    "additional_hours": "4",
+    "date_threshold_before": "2026-11-24T08:00:00.000Z",
+    "date_threshold_after": "2026-11-24T12:00:00.000Z",
+    "text": "night-shift: 4 h more",
+}
+INSTANCE_TYPE: dict[str, Any] = {
+    "id": "local.cpu-2",
+    "cloud": "local",
+    "region": "here",
+    "shade_instance_type": "cpu-2",
+    "cloud_instance_type": "cpu-2",
+    "deployment_type": "vm",
+    "hourly_price": 120,
+    "configuration": {"vcpus": 2, "memory_in_gb": 4, "num_gpus": 0},
+    "availability": [{"available": True, "region": "here", "rental_type": "on_demand"}],
+}
+PRESET: dict[str, Any] = {
+    "id": "engine",
+    "label": "An engine's own key",
+    "description": "An engine's own key",
+    "scopes": ["engines:write"],
+    "grants": ["engines:read", "engines:write"],
+    "default": False,
+}
+
+
+def _page(item: dict[str, Any]) -> dict[str, Any]:
+    more = {"next_cursor": "", "prev_cursor": "", "has_next": False, "has_previous": False, "items_per_page": 20}
+    return {"items": [item], **more}
+
+
+EXAMPLES: dict[str, Any] = {
+    "EngineOut": ENGINE,
+    "[EngineOut]": [ENGINE],
+    "EnginePageOut": _page(ENGINE),
+    "RegisteredOut": {"engine_id": ENGINE["id"], "workers": [WORKER]},
+    "ReleasesOut": {"stable": {"version": "v0.2.0", "release_date": AT}, "canary": None},
+    "TaskOut": TASK,
+    "TaskPageOut": _page(TASK),
+    "TaskStatusOut": {"id": TASK["id"], "status": 7, "updated_at": AT},
+    "TaskLogsOut": {"task_id": TASK["id"], "status": 7, "events": [], "logs": []},
+    "ApiKeyOut": KEY,
+    "ApiKeyPageOut": _page(KEY),
+    "ScopesOut": {
+        "scopes": [
+            {
+                "value": "engines:read",
+                "label": "engines:read",
+                "description": "See engines",
+                "group": "engines",
+                "sign_in_only": False,
+                "not_for_apps": False,
+                "costs_credits": False,
+            }
+        ],
+        "groups": [{"id": "engines", "label": "engines", "description": "", "public_rows": False, "staff_only": False}],
+        "presets": [PRESET],
+        "account_scopes": [],
+        "account_groups": [],
+        "login_preset": PRESET,
+    },
+    "MeOut": {
+        "id": KEY["id"],
+        "user_id": "",
+        "team_id": _BASE["team_id"],
+        "team": {"id": _BASE["team_id"], "type": "team", "name": "Acme", "username": "acme"},
+        "key": {
+            "id": KEY["id"],
+            "name": "rack-3",
+            "prefix": "inf_8Jd2kQ0s",
+            "scopes": ["engines:write"],
+            "created_at": AT,
+            "expires_at": None,
+            "last_used_at": AT,
+        },
+    },
+    "[TeamOut]": [{"id": _BASE["team_id"], "type": "team", "name": "Acme", "username": "acme"}],
+    "BalanceOut": {"balance": 25000000000, "held": 0, "currency": "USD", "status": "active"},
+    "LedgerPageOut": _page(ENTRY),
+    "[InstanceTypeOut]": [INSTANCE_TYPE],
+    "HealthOut": {"status": "ok"},
+    # Requests
+    "RegisterIn": {
+        "local_engine_state": {"id": "", "name": "rack-3", "boot_id": "0f1e2d3c"},
+        "api_url": "https://engines.example",
+        "system_info": {"hostname": "rack-3", "engine_version": "v0.1.0"},
+        "worker_config": {"gpu": [], "cpu": {"count": 2}},
+    },
+    "ListIn": {"limit": 20, "filters": [], "sort": [{"field": "name", "dir": "asc"}]},
+    "CreateIn": {
+        "name": "night-shift",
+        "instance": {"cloud": "local", "region": "here", "shade_instance_type": "cpu-2"},
+        "auto_delete": {"date_threshold": "2026-11-24T12:00:00Z", "spend_threshold": "50.00"},
+    },
+    "EditIn": {"name": "rack-3-left"},
+    "UpdateIn": {"version": "stable"},
+    "ExtendIn": {"additional_hours": 4},
+    "VisibilityIn": {"visibility": "team"},
+    "TransferIn": {"team_id": "team_00ff00ff00ff00ff00ff"},
+    "ResourcesIn": {"app_ids": ["render"]},
+    "RunIn": {"app": "sleep", "input": {"seconds": 1}},
+    "KeyIn": {"name": "rack-3", "scopes": ["engines:write"]},
+}

@@ -1,0 +1,72 @@
+"""How much one key may ask in a minute, so that no caller can starve the others. Polling is meant to fit easily."""
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from django.conf import settings
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage, Storage
+from limits.strategies import FixedWindowRateLimiter
+
+from engines.controlplane.problems import Problem
+
+log = logging.getLogger(__name__)
+
+RUN_PATHS = ("/run", "/apps/run")
+READING_POSTS = ("/list", "/resources")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left for this key, as the answer's headers say."""
+
+    remaining: int
+    reset: int  # epoch seconds
+
+
+def kind_of(method: str, path: str) -> str:
+    """Return which limit a request falls under: run, write or read."""
+    if path in RUN_PATHS:
+        return "run"
+    return "read" if method in ("GET", "HEAD", "OPTIONS") or path.endswith(READING_POSTS) else "write"
+
+
+def take(key_id: str, kind: str) -> Allowance:
+    """Count one request. Raises Problem 429 with `retry_after` when the minute is used up."""
+    limit = parse(settings.API_RATES[kind])
+    try:
+        return _take(_limiter(settings.API_RATES_STORE), limit, kind, key_id)
+    except StorageError as error:
+        # Counted here alone then: a limit that is too generous beats an API that is away.
+        log.warning("the rate limits' store is away: %s", error)
+        return _take(_limiter("memory://"), limit, kind, key_id)
+
+
+def _take(limiter: FixedWindowRateLimiter, limit: RateLimitItem, kind: str, key_id: str) -> Allowance:
+    fits = limiter.hit(limit, kind, key_id)
+    window = limiter.get_window_stats(limit, kind, key_id)
+    reset = max(1, round(window.reset_time - time.time()))
+    if not fits:
+        raise Problem(
+            429,
+            "rate_limited",
+            f"This key may send {limit.amount} such requests in {limit.get_expiry()} s. Ask again in {reset} s.",
+            retry_after=reset,
+        )
+    return Allowance(remaining=window.remaining, reset=round(window.reset_time))
+
+
+@cache
+def _limiter(store: str) -> FixedWindowRateLimiter:
+    return FixedWindowRateLimiter(_storage(store))
+
+
+def _storage(store: str) -> Storage:
+    if store == "memory://":
+        return MemoryStorage()
+    # `unix://` is redis-py's spelling of what `limits` calls redis+unix.
+    url = store.replace("unix://", "redis+unix://", 1) if store.startswith("unix://") else store
+    return RedisStorage(url, wrap_exceptions=True, socket_timeout=1, socket_connect_timeout=1)

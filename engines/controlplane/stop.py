@@ -1,0 +1,48 @@
+"""Stop: like a drain, and the machine goes too. An engine that is not connected is stopped at once (contract 7.1)."""
+
+from engines.controlplane import cloud, states
+from engines.controlplane.enums import EngineState, FollowUp
+from engines.controlplane.models import Engine, atomic
+
+
+def request(engine_id: str) -> None:
+    """Begin to stop. Again: no change. Raises Problem 409 `conflict` in the moment of a restart."""
+    with atomic():
+        engine = states.locked(engine_id)
+        if engine.state in (EngineState.STOPPED, EngineState.STOPPING):
+            _give_back(engine)
+        elif not engine.online:
+            finalise(engine, "the engine was stopped while it was not connected")
+        elif engine.state == EngineState.RESTARTING:
+            raise states.busy(engine)
+        else:
+            _gracefully(engine)
+
+
+def _gracefully(engine: Engine) -> None:
+    ended = states.update_ends(engine, "a stop came first")
+    if engine.state == EngineState.DRAINING:
+        # It has promised already, and may have been told: the same drain goes on, with another end.
+        states.move(engine, state=EngineState.STOPPING, follow_up=FollowUp.STOP, **ended)
+    else:
+        states.empty(engine, EngineState.STOPPING, FollowUp.STOP, **ended)
+
+
+def finalise(engine: Engine, why: str) -> None:
+    """Stop an engine that cannot be asked. Its tasks end or are queued again; the caller holds its lock.
+
+    The drain that is noted here is told to a process of it that should come back after all.
+    """
+    states.lose_tasks(engine, why)
+    ended = states.update_ends(engine, why)
+    machine = cloud.machine_of(engine)
+    state = EngineState.STOPPING if machine else EngineState.STOPPED
+    states.empty(engine, state, FollowUp.STOP, **ended)
+    cloud.tear_down(engine)
+
+
+def _give_back(engine: Engine) -> None:
+    """A drained cloud engine is stopped and still costs: a stop gives its machine back."""
+    if engine.state == EngineState.STOPPED and cloud.machine_of(engine):
+        states.move(engine, state=EngineState.STOPPING, follow_up=FollowUp.STOP)
+        cloud.tear_down(engine)
