@@ -9,8 +9,11 @@ import time_machine
 from django.test import Client
 from django.utils.timezone import now
 
-from engines.controlplane import dispatch, frames, hearing, keys, reconcile, sending, sessions
-from engines.controlplane.models import Engine, Task, Team
+from engines.controlplane import cloud as machines
+from engines.controlplane import clouds, dispatch, frames, hearing, keys, money, reconcile, sending, sessions
+from engines.controlplane.enums import EntryKind
+from engines.controlplane.models import Engine, Instance, LedgerEntry, Task, Team, atomic
+from tests.controlplane.cloud import Cloud
 
 
 class Caller:
@@ -30,6 +33,9 @@ class Caller:
         sent = {} if body is None else {"data": body}
         send = getattr(self._client, verb)
         return send(path, content_type="application/json", headers=self._headers(version), **sent)
+
+    def delete(self, path, version="2"):
+        return self._client.delete(path, headers=self._headers(version))
 
     def _headers(self, version):
         key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -70,6 +76,17 @@ class Agent:
 
     def finish(self, task, status="completed", **more):
         return self.say(frames.Result(task_id=task.pk, status=status, **more))
+
+    def report_update(self, phase, version="v2.0.0", error="", epoch=1):
+        return self.say(frames.UpdateStatus(epoch=epoch, phase=phase, version=version, error=error))
+
+    def come_back(self, caller, boot="boot-2", version="v2.0.0"):
+        """A new process of the engine registers and says hello."""
+        self.boot = boot
+        info = {"engine_version": version}
+        known = {"id": self.id, "name": self.name, "boot_id": boot}
+        caller.post("/engines/register", {"local_engine_state": known, "system_info": info})
+        return self.connect(version=version)
 
     def report_drained(self, epoch=1):
         return self.say(frames.Drained(epoch=epoch))
@@ -166,3 +183,60 @@ def running(agent, give):
     agent.accept(task)
     task.refresh_from_db()
     return task
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    """A cloud that does what the test tells it."""
+    cloud = Cloud()
+    monkeypatch.setattr(clouds, "provider", lambda name: cloud)
+    monkeypatch.setattr(clouds, "types", cloud.types)
+    return cloud
+
+
+@pytest.fixture
+def funds(team):
+    """Give the team so many dollars."""
+
+    def _funds(dollars):
+        with atomic():
+            money.book(money.locked(team.pk), EntryKind.DEPOSIT, dollars * money.MICROCENTS_PER_DOLLAR, "for tests")
+
+    return _funds
+
+
+@pytest.fixture
+def rented(cloud, caller, team, funds):
+    """A cloud engine whose machine is active and whose engine is connected: $1.20 an hour, ten hours paid."""
+    funds(100)
+    body = {
+        "name": "rented",
+        "instance": {"cloud": "local", "region": "here", "shade_instance_type": "cpu-2"},
+        "auto_delete": {"date_threshold": (now() + timedelta(hours=10)).isoformat()},
+    }
+    created = caller.post("/engines", body).json()
+    machines.look_around()
+    agent = Agent(team, name="rented")
+    agent.id = created["id"]
+    agent.register(caller)
+    agent.connect()
+    return agent
+
+
+def look_again():
+    """Look after the machines as if it were time to."""
+    Instance.objects.update(next_at=now() - timedelta(seconds=1))
+    machines.look_around()
+
+
+def check_books(team):
+    """The balance is the sum of its entries, in order, and nothing is held that should not be."""
+    row = Team.objects.get(pk=team.pk)
+    entries = list(LedgerEntry.objects.filter(team=team).order_by("number"))
+    assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
+    running = 0
+    for entry in entries:
+        running += entry.amount_microcents
+        assert entry.balance_microcents == running
+    assert row.balance_microcents == running
+    return row
