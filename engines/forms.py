@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.core import signing
 
+from engines.api.redact import mask
 from engines.enums import Verb
 from engines.models import Engine
 from engines.tickets import Ticket
@@ -59,3 +60,13 @@ class KeyForm(forms.Form):
         if not value.isascii() or not value.isprintable() or " " in value:
             raise forms.ValidationError("An API key has no spaces or special characters. Copy it once more, whole.")
         return value
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a key in the name's place: names are shown, and kept in the audit log."""
+        label, secret = self.cleaned_data.get("label", ""), self.cleaned_data.get("secret", "")
+        if mask(label) != label or (secret and secret in label):
+            data = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+            data[self.add_prefix("label")] = ""
+            self.data = data
+            self.add_error("label", "This looks like a key, and names are shown. Enter a name of your own.")
+        return self.cleaned_data

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
@@ -23,27 +24,37 @@ from portal.vault.models import Connection, StoredKey
 @require_http_methods(["GET", "HEAD", "POST"])
 def keys(request: PortalRequest) -> HttpResponse:
     connections = list(Connection.objects.of(request.team))
-    forms = {connection: KeyForm(prefix=f"c{connection.pk}") for connection in connections}
+    own = {key.connection_id: key for key in own_keys(request)}
+    forms = {connection: fresh_form(connection, own.get(connection.pk)) for connection in connections}
     status = 200
     if request.method == "POST":
         asked = [one for one in connections if str(one.pk) == request.POST.get("connection")]
         for connection in asked:
             forms[connection] = KeyForm(request.POST, prefix=f"c{connection.pk}")
-            if keep(request, connection, forms[connection]):
+            if keep(request, connection, forms[connection], own.get(connection.pk)):
                 return redirect("keys")
+        if not asked:
+            messages.error(request, "Your team has no such connection any more. Nothing was stored.")
         status = 422
-    own = StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection")
     others = StoredKey.objects.of(request.team).exclude(user=request.user).select_related("connection", "user")
     context = {
-        "keys": [{"key": key, "abilities": abilities(key)} for key in own],
-        "forms": [{"connection": connection, "form": form} for connection, form in forms.items()],
+        "keys": [{"key": key, "abilities": abilities(key)} for key in own.values()],
+        "forms": [{"connection": one, "form": form, "key": own.get(one.pk)} for one, form in forms.items()],
         "others": others if request.membership.role == Role.ADMIN else [],
         "may_write": request.membership.role != Role.AUDITOR,
     }
     return render(request, "keys/list.html", context, status=status)
 
 
-def keep(request: PortalRequest, connection: Connection, form: KeyForm) -> bool:
+def own_keys(request: PortalRequest) -> QuerySet[StoredKey]:
+    return StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection")
+
+
+def fresh_form(connection: Connection, key: StoredKey | None) -> KeyForm:
+    return KeyForm(prefix=f"c{connection.pk}", initial={"label": key.label} if key else {})
+
+
+def keep(request: PortalRequest, connection: Connection, form: KeyForm, earlier: StoredKey | None) -> bool:
     """Check the entered key and store it; say whether that went well. The form has the errors if not."""
     if not form.is_valid():
         return False
@@ -51,14 +62,15 @@ def keep(request: PortalRequest, connection: Connection, form: KeyForm) -> bool:
     try:
         scopes = scopes_of(connection, secret)
     except errors.ApiError as error:
-        form.add_error("secret", f"{error} The key was not stored.")
+        form.add_error("secret", f"{error} The key was not stored." + (f" {earlier} stays." if earlier else ""))
         return False
     label = form.cleaned_data["label"]
     origin = Origin.of(request)
     with transaction.atomic():
         store(user=request.user, connection=connection, secret=secret, label=label, scopes=scopes, origin=origin)
         Connection.objects.of(request.team).filter(pk=connection.pk).update(refresh_due_at=None)
-    messages.success(request, f"“{label}” was checked and is stored, encrypted. Nobody can see it again.")
+    done = f"has replaced {earlier}, which is gone" if earlier else f"was added for {connection}"
+    messages.success(request, f"“{label}” was checked and {done}. It is stored encrypted: nobody can see it again.")
     return True
 
 
