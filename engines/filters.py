@@ -1,6 +1,9 @@
 """The filters of the fleet and operations pages. All of them live in the address."""
 
+from typing import Any
+
 import django_filters
+from django.core.validators import MaxLengthValidator, ProhibitNullCharactersValidator
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from engines.enums import OPEN, EngineStatus, State, Verb
@@ -9,9 +12,22 @@ from engines.models import Engine, Operation
 OPEN_STATES = sorted(OPEN)
 
 
+class WordField(django_filters.fields.ChoiceField):
+    """A choice that takes words beyond the known ones too: the API's vocabulary is open."""
+
+    default_validators: list[Any] = [ProhibitNullCharactersValidator(), MaxLengthValidator(40)]
+
+    def valid_value(self, value: Any) -> bool:
+        return True
+
+
+class WordFilter(django_filters.ChoiceFilter):
+    field_class = WordField
+
+
 class FleetFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(label="Search", method="search", max_length=100)
-    status = django_filters.ChoiceFilter(
+    status = WordFilter(
         label="Status", choices=[*EngineStatus.choices, ("deleted", "Deleted")], empty_label="Any status"
     )
     version = django_filters.CharFilter(label="Version", max_length=60)

@@ -16,7 +16,7 @@ def chips(filters: django_filters.FilterSet, query: QueryDict) -> list[dict[str,
     found = []
     for name, field in filters.form.fields.items():
         value = query.get(name)
-        if not value:
+        if not value or name in filters.form.errors:  # a filter that was left out is not in use
             continue
         choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
         shown = dict(choices).get(value, value)
