@@ -1,6 +1,6 @@
 """The engine page: what it runs, what it is, what was done to it."""
 
-import json
+import shlex
 from typing import Any
 
 from django.http import HttpResponse
@@ -13,6 +13,7 @@ from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
+from engines.views.fleet import automation_silence
 from engines.workers import GIB, workers_of
 from portal.http import PortalRequest, vary_on_htmx
 
@@ -38,6 +39,7 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
         "facts": facts(found),
         "actions": actions(request, found, open_now),
         "cli": cli(found),
+        "silence": automation_silence(db_now()),
     }
     fragment = request.htmx and request.htmx.target == "engine"
     return render(request, "engines/_engine.html" if fragment else "engines/detail.html", context)
@@ -94,4 +96,4 @@ def cpu(cpus: list[dict[str, Any]]) -> str:
 def cli(found: Engine) -> str:
     """Return the API call that equals the Drain button, without the key."""
     headers = "-H 'Authorization: Bearer '\"$INFERENCE_API_KEY\" -H 'X-API-Version: 2'"
-    return f"curl -X POST {json.dumps(f'{found.connection.base_url}/engines/{found.uid}/drain')} {headers}"
+    return f"curl -X POST {shlex.quote(f'{found.connection.base_url}/engines/{found.uid}/drain')} {headers}"

@@ -1,9 +1,10 @@
 """The fleet page: the team's engines as last read, searchable, filterable, a page at a time."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,6 +17,7 @@ from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.workers import workers_of
+from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
 from portal.keyset import BadCursor, Page, paginate
 from portal.query import chips, without
@@ -37,7 +39,9 @@ DEFAULT_SORT = "name"
 def fleet(request: PortalRequest) -> HttpResponse:
     now = db_now()
     filters = FleetFilter(request.GET, queryset=Engine.objects.of(request.team))
-    rows: QuerySet[Engine] = filters.qs if request.GET.get("status") else filters.qs.exclude(status="deleted")
+    rows: QuerySet[Engine] = filters.qs
+    if not filters.form.cleaned_data.get("status"):
+        rows = rows.exclude(status="deleted")
     sort = sort_of(request.GET.get("sort", ""))
     page, bad_cursor = page_of(rows, (sort, "-id" if sort.startswith("-") else "id"), request.GET.get("cursor", ""))
     connections = list(Connection.objects.of(request.team))
@@ -51,8 +55,8 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "counts": counts(request),
         "columns": columns(request, sort),
         "connections": connections,
-        "key_missing": not keys,
-        "automation_since": automation_since(now),
+        "key_missing": not keys and may(request.membership.role, "keys"),
+        "silence": automation_silence(now),
     }
     fragment = request.htmx and request.htmx.target == "fleet"
     return render(request, "engines/_table.html" if fragment else "engines/list.html", context)
@@ -141,7 +145,12 @@ def columns(request: PortalRequest, sort: str) -> list[dict[str, str]]:
     return found
 
 
-def automation_since(now: datetime) -> datetime | None:
-    """Return since when no worker has been seen at work; None if one is."""
-    seen = Automation.objects.order_by(F("seen_at").desc()).values_list("seen_at", flat=True).first()
-    return seen if seen and now - seen > STALE_AFTER else None
+@dataclass(frozen=True)
+class Silence:
+    since: datetime | None  # when a worker was last seen at work; None: never
+
+
+def automation_silence(now: datetime) -> Silence | None:
+    """Return the silence of the workers; None if one was seen at work a moment ago."""
+    seen = Automation.objects.aggregate(Max("seen_at"))["seen_at__max"]
+    return None if seen and now - seen <= STALE_AFTER else Silence(seen)

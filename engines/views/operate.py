@@ -16,6 +16,7 @@ from engines.forms import ConfirmForm
 from engines.models import Engine, Operation
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
+from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
 from portal.audit.origin import Origin
@@ -96,6 +97,7 @@ def dialog(
 ) -> HttpResponse:
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
+    seen = seen_at(engine, engine.connection)
     context = {
         "engine": engine,
         "workers": workers,
@@ -103,6 +105,8 @@ def dialog(
         "idle": len(workers) - len(running),
         "consequences": consequences(engine, len(running)),
         "form": form,
+        "seen_at": seen,
+        "is_stale": db_now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
         **extra,
     }

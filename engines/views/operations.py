@@ -18,13 +18,14 @@ from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
-from engines.views.fleet import automation_since, links, page_of
+from engines.views.fleet import automation_silence, links, page_of
 from portal.accounts.access import may
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips
 
 PAGE = 50
+MOMENTS = 100
 STEPS: dict[str, Callable[..., None]] = {
     "cancel": decisions.cancel,
     "keep-waiting": decisions.keep_waiting,
@@ -44,7 +45,7 @@ def operations(request: PortalRequest) -> HttpResponse:
         "bad_cursor": bad_cursor,
         "filter": filters,
         "chips": chips(filters, request.GET),
-        "automation_since": automation_since(db_now()),
+        "silence": automation_silence(db_now()),
     }
     fragment = request.htmx and request.htmx.target == "operations"
     return render(request, "operations/_table.html" if fragment else "operations/list.html", context)
@@ -57,14 +58,20 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
     context = {
         "operation": found,
         "engine": found.engine,
-        "moments": found.moments.all(),
+        **timeline(found),
         "answer": json.dumps(found.answer, indent=2) if found.answer else "",
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
-        "automation_since": automation_since(db_now()),
+        "silence": automation_silence(db_now()),
     }
     fragment = request.htmx and request.htmx.target == "operation"
     return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
+
+
+def timeline(found: Operation) -> dict[str, Any]:
+    """Return the latest moments in their order, and whether there were earlier ones: a flapping engine makes many."""
+    latest = list(found.moments.order_by("-id")[: MOMENTS + 1])
+    return {"moments": latest[:MOMENTS][::-1], "has_earlier": len(latest) > MOMENTS}
 
 
 @require_POST
@@ -85,6 +92,7 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
         State.STUCK: [("keep-waiting", "Keep waiting 2 hours")],
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }
+    sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
     shown = []
     for step, label in offers.get(State(found.state), []):
         allowed = may(request.membership.role, f"operation-{step}")
@@ -94,7 +102,7 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
                 "url": reverse(f"operation-{step}", args=[found.pk]),
                 "enabled": allowed,
                 "why_not": "" if allowed else f"Your role ({request.membership.get_role_display()}) may not do this.",
-                "confirm": "",
+                "confirm": sure.get(step, ""),
             }
         )
     return shown

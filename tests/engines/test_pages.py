@@ -4,11 +4,11 @@ import pytest
 
 from engines.clock import now as db_now
 from engines.enums import State
-from engines.models import Engine, Operation
+from engines.models import Automation, Engine, Moment, Operation
 from engines.snapshots import refresh
 from engines.tickets import Ticket
-from portal.vault.models import StoredKey
-from tests.engines.conftest import dto, put, read
+from portal.vault.models import Connection, StoredKey
+from tests.engines.conftest import NOW, dto, put, read
 
 pytestmark = pytest.mark.django_db
 DRAIN = "/engines/eng_1/drain/"
@@ -172,6 +172,87 @@ def test_an_entered_key_is_checked_and_stored(api, olga, client_of, acme_connect
     sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
     assert client_of(olga).post("/keys/", sent).status_code == 302
     assert StoredKey.objects.get().scopes == ["engines:read", "engines:write"]
+
+
+def key_form(connection, label="mine", secret="inf_fresh"):
+    return {"connection": connection.pk, f"c{connection.pk}-label": label, f"c{connection.pk}-secret": secret}
+
+
+def test_a_first_key_is_added(api, olga, client_of, acme_connection):
+    assert "Check and add" in client_of(olga).get("/keys/").content.decode()
+    page = client_of(olga).post("/keys/", key_form(acme_connection), follow=True).content.decode()
+    assert "“mine” was checked and was added for Acme" in page
+
+
+def test_another_key_replaces_the_first_and_says_so(api, olga, olgas_key, client_of, acme_connection):
+    page = client_of(olga).get("/keys/").content.decode()
+    assert "Replace your key" in page
+    assert "Check and add" not in page
+    page = client_of(olga).post("/keys/", key_form(acme_connection), follow=True).content.decode()
+    assert "“mine” was checked and has replaced Olga&#x27;s" in page
+
+
+@pytest.mark.parametrize("label", ["inf_0123456789", "my key-0123456789 for acme"])
+def test_a_key_in_the_place_of_its_name_is_refused_and_not_shown(api, olga, client_of, acme_connection, label):
+    answer = client_of(olga).post("/keys/", key_form(acme_connection, label, "key-0123456789"))
+    assert (answer.status_code, StoredKey.objects.count()) == (422, 0)
+    assert label not in answer.content.decode()
+
+
+def test_a_key_for_a_connection_that_is_gone_is_not_swallowed_in_silence(api, olga, client_of, acme_connection):
+    answer = client_of(olga).post("/keys/", key_form(acme_connection) | {"connection": "0"})
+    assert (answer.status_code, "Nothing was stored" in answer.content.decode()) == (422, True)
+
+
+def test_somebody_who_may_enter_no_key_is_not_asked_for_one(engine, audra, client_of):
+    assert "Add your key" not in client_of(audra).get("/engines/").content.decode()
+
+
+@pytest.mark.parametrize("path", ["/engines/", "/operations/", "/engines/eng_1/"])
+def test_a_worker_that_never_ran_is_missed(operation, olga, client_of, path):
+    assert "Automation has not run yet" in client_of(olga).get(path).content.decode()
+
+
+@pytest.mark.parametrize("path", ["/engines/", "/operations/", "/engines/eng_1/"])
+def test_a_worker_that_runs_is_not_missed(operation, olga, client_of, path):
+    Automation.objects.create(worker="w", seen_at=db_now())
+    assert "Automation has not run" not in client_of(olga).get(path).content.decode()
+
+
+def test_a_status_of_the_apis_own_can_be_filtered_by(acme_connection, olga, client_of):
+    read(acme_connection, dto(), dto(uid="eng_2", name="odd", status="hibernating"))
+    page = client_of(olga).get("/engines/?status=hibernating").context["page"]
+    assert [row.name for row in page["rows"]] == ["odd"]
+
+
+@pytest.mark.parametrize("path", ["/engines/?cloud=x", "/operations/?state=x", "/engines/?status=%00"])
+def test_a_filter_that_was_left_out_is_not_shown_as_in_use(engine, olga, client_of, path):
+    answer = client_of(olga).get(path)
+    assert answer.context["chips"] == []
+    assert "This filter was left out" in answer.content.decode()
+
+
+def test_the_dialog_says_how_old_its_knowledge_is(engine, olga, olgas_key, client_of):
+    assert "what runs now may differ" in client_of(olga).get(DRAIN).content.decode()
+    Connection.objects.update(refreshed_at=db_now())
+    assert "what runs now may differ" not in client_of(olga).get(DRAIN).content.decode()
+
+
+def test_an_engine_that_two_connections_list_has_a_page(engine, acme, olga, client_of):
+    twin = Connection.objects.create(team=acme, name="The same", base_url="http://localhost:1")
+    read(twin, dto(name="twin"))
+    assert client_of(olga).get("/engines/eng_1/").context["engine"] == engine
+
+
+def test_the_api_call_can_be_pasted_whatever_the_address(engine, olga, client_of):
+    Connection.objects.update(base_url="http://127.0.0.1:1/$(id)")
+    assert "curl -X POST 'http://127.0.0.1:1/$(id)/" in client_of(olga).get("/engines/eng_1/").context["cli"]
+
+
+def test_an_operation_that_went_to_and_fro_shows_its_latest_moments(operation, olga, client_of):
+    Moment.objects.bulk_create(Moment(operation=operation, at=NOW, state="working", text=f"{n}") for n in range(300))
+    shown = client_of(olga).get(f"/operations/{operation.pk}/").context
+    assert (shown["moments"][-1].text, len(shown["moments"]), shown["has_earlier"]) == ("299", 100, True)
 
 
 def test_a_key_that_the_api_refuses_is_not_stored(api, olga, client_of, acme_connection):

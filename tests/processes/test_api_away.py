@@ -29,7 +29,7 @@ def test_pages_answer_when_it_was_never_there(without_api):
 
 def test_the_fleet_says_that_it_cannot_be_read(without_api):
     browser = without_api.sign_in("admin@demo.example")
-    wait_for(lambda: "has not answered since" in fleet(browser), 30, "banner about the API")
+    wait_for(lambda: "has failed since" in fleet(browser), 30, "banner about the API")
 
 
 def test_a_drain_asked_meanwhile_is_sent_when_api_and_engine_are_back(stack):
