@@ -28,6 +28,7 @@ SILENCE_SECONDS = 5.0  # then the broker is asked whether it is there, and has a
 CHECK_SECONDS = 5.0
 PINGS_EVERY = 3  # checks
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+STREAMS_EACH = 20  # of one person: a browser needs one, whatever the number of its tabs
 
 
 class Hub:
@@ -36,14 +37,18 @@ class Hub:
     def __init__(self, url: str) -> None:
         self.loop = asyncio.get_running_loop()
         self._url = url
-        self._streams: defaultdict[int, set[Stream]] = defaultdict(set)
+        self._streams: defaultdict[int, set[Stream]] = defaultdict(set)  # of a team
+        self._of: defaultdict[int, dict[Stream, None]] = defaultdict(dict)  # of a person, the oldest first
         self._up: bool | None = None  # None until the first attempt has gone one way or the other
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextmanager
     def stream(self, viewer: Viewer) -> Iterator[Stream]:
-        """A stream of the viewer's team, from now on: what is published after this call is not missed."""
+        """A stream of the viewer's team, from now on: what is published after this call is not missed.
+
+        One too many ends the person's oldest: most likely nobody is at its other end any more.
+        """
         self._start()
         stream = Stream(viewer)
         if self._up is not None:
@@ -51,12 +56,31 @@ class Hub:
         if self._closing:
             stream.end()
         self._streams[viewer.team_id].add(stream)
+        self._make_room(viewer.user_id)
+        self._of[viewer.user_id][stream] = None
         try:
             yield stream
         finally:
-            self._streams[viewer.team_id].discard(stream)
-            if not self._streams[viewer.team_id]:
-                del self._streams[viewer.team_id]
+            self._forget(stream)
+
+    def _make_room(self, user_id: int) -> None:
+        while len(self._of[user_id]) >= STREAMS_EACH:
+            oldest = next(iter(self._of[user_id]))
+            del self._of[user_id][oldest]
+            oldest.end()
+
+    def _forget(self, stream: Stream) -> None:
+        team_id, user_id = stream.viewer.team_id, stream.viewer.user_id
+        self._streams[team_id].discard(stream)
+        if not self._streams[team_id]:
+            del self._streams[team_id]
+        self._of[user_id].pop(stream, None)
+        if not self._of[user_id]:
+            del self._of[user_id]
+
+    @property
+    def streams(self) -> int:
+        return len(self._all())
 
     def _start(self) -> None:
         if not self._tasks or any(task.done() for task in self._tasks):

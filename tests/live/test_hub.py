@@ -75,6 +75,33 @@ def test_the_first_word_says_whether_events_can_be_expected(broker: Broker) -> N
         assert asyncio.run(scene(url)) == DOWN
 
 
+def test_one_stream_too_many_of_a_person_ends_the_oldest(broker: Broker) -> None:
+    async def scene() -> tuple[bytes, bytes, bytes]:
+        async with streams(broker.url, BERT, ANNA, *[ANNA] * hub_module.STREAMS_EACH) as (bert, oldest, *others):
+            say(broker, 1, "engines")
+            say(broker, 2, "engines")
+            return await soon(oldest.next()), await soon(others[0].next()), await soon(bert.next())
+
+    ended, *heard = asyncio.run(scene())
+    assert ended == b""
+    assert [topics_of(frame) for frame in heard] == [["engines"], ["engines"]]
+
+
+def test_streams_that_ended_do_not_count_and_are_not_kept(broker: Broker) -> None:
+    async def scene() -> tuple[bytes, int]:
+        hub = Hub(broker.url)
+        with hub.stream(ANNA) as first:
+            await soon(first.next())
+            for _ in range(hub_module.STREAMS_EACH * 2):
+                with hub.stream(ANNA):
+                    pass
+            say(broker, 1, "engines")
+            return await soon(first.next()), hub.streams
+
+    frame, left = asyncio.run(scene())
+    assert (topics_of(frame), left) == (["engines"], 1)
+
+
 def test_a_stream_that_comes_later_hears_the_state_at_once(broker: Broker) -> None:
     async def scene() -> bytes:
         hub = Hub(broker.url)
