@@ -1,4 +1,4 @@
-// Live events: one stream per browser, shared by its tabs. Each topic becomes an event on <body>:
+// Live events: one stream per browser and team, shared by its tabs. Each topic becomes an event on <body>:
 // "engine:eng_1" → "live-engine-eng_1". While there is no stream, "live-poll" comes every 10 s instead,
 // and once whenever a stream begins: something may have changed before it did.
 "use strict";
@@ -6,6 +6,8 @@
 (() => {
   const url = document.body.dataset.live;
   if (!url) return;
+  // Whoever changes the team in one tab must not be told about it by another tab's stream of the old one.
+  const name = `live ${url} ${document.body.dataset.team}`;
 
   const POLL_MS = 10000;
   const AGAIN_MS = 3000;
@@ -60,7 +62,7 @@
   };
 
   const openForAllTabs = () => {
-    const channel = new BroadcastChannel("live " + url);
+    const channel = new BroadcastChannel(name);
     share = (message) => channel.postMessage(message);
     channel.onmessage = ({ data }) => {
       if (!data.ask) receive(data);
@@ -68,7 +70,7 @@
     };
     share({ ask: true });
     // Held as long as this tab lives. The next tab in the queue then opens its own stream.
-    navigator.locks.request("live " + url, () => new Promise(open));
+    navigator.locks.request(name, () => new Promise(open));
   };
 
   if (navigator.locks && window.BroadcastChannel) openForAllTabs();

@@ -126,6 +126,11 @@
     tick();
   });
 
+  // The team is the session's, and another tab may have changed it: say whose page asks.
+  document.body.addEventListener("htmx:configRequest", (event) => {
+    if (document.body.dataset.team) event.detail.headers["X-Team"] = document.body.dataset.team;
+  });
+
   // Filters: empty fields stay out of the address, so that it can be read and sent to somebody.
   document.body.addEventListener("htmx:configRequest", (event) => {
     if (!event.detail.elt.matches("form.filters")) return;

@@ -37,6 +37,21 @@ def test_it_hides_the_engine_from_outsiders(engine, mallory, client_of):
     assert client_of(mallory).get("/engines/eng_1/").status_code == 404
 
 
+HTMX = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "fleet"}
+
+
+@pytest.mark.parametrize(("team", "refreshed"), [("acme", None), ("mallory-inc", "true"), ("", "true")])
+def test_a_page_of_another_team_gets_no_rows_of_this_one(engine, olga, client_of, team, refreshed):
+    answer = client_of(olga).get("/engines/", HTTP_X_TEAM=team, **HTMX)
+    assert answer.headers.get("HX-Refresh") == refreshed
+    assert ("gpu-1" in answer.content.decode()) is not bool(refreshed)
+
+
+def test_a_page_of_another_team_asks_for_nothing_here(engine, olga, olgas_key, client_of):
+    client_of(olga).post(DRAIN, form(engine, olga), HTTP_X_TEAM="mallory-inc", **HTMX)
+    assert Operation.objects.count() == 0
+
+
 def test_it_hides_the_operation_from_outsiders(operation, mallory, client_of):
     assert client_of(mallory).get(f"/operations/{operation.pk}/").status_code == 404
 

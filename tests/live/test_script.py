@@ -218,6 +218,14 @@ def test_two_tabs_share_one_stream(site: Site, visit: Open) -> None:
     assert site.asked == 1
 
 
+def test_a_tab_of_another_team_has_a_stream_of_its_own(site: Site, visit: Open) -> None:
+    site.page = PAGE.replace(b"<body", b'<body data-team="acme"')
+    visit()
+    site.page = PAGE.replace(b"<body", b'<body data-team="other"')
+    visit()
+    assert site.asked == 2
+
+
 def test_when_the_tab_with_the_stream_is_closed_the_other_opens_one(site: Site, visit: Open) -> None:
     first, second = visit(), visit()
     with second.expect_request("**/live/"):
