@@ -14,11 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import IO
 
 import httpx
 from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import Max
 
+from engines.models import Automation
 from portal import services
 from portal.env import DATA_DIR, broker_socket, env
 from portal.processes import Child, Failed, Spec, Stopped, rest, rotate, signals_held, spawn, stop
@@ -101,7 +105,8 @@ class Site:
             self.launch(services.control_plane(self.place)),
             self.launch(services.portal(self.place)),
         )
-        self.launch(services.worker(self.place))
+        before = last_sign()
+        worker = self.launch(services.worker(self.place))
         self.launch(services.beat(self.place))
         self._ready(control_plane)
         demo = demo_team(self.place)
@@ -109,7 +114,10 @@ class Site:
         for name, cpus in FLEET.items():
             self.launch(services.engine(self.place, name, cpus, demo.engines))
         self.launch(services.feeder(self.place, demo.feeder))
+        works = wait_for_work(worker, before)
         say(banner(self.place, demo))
+        if not works:
+            say(f"! The worker does not answer. What is asked for is saved, and waits for it. Its log: {worker.log}")
 
     def watch(self) -> None:
         """Start again what dies. Returns never; `rest` raises Stopped."""
@@ -215,6 +223,35 @@ def wait_until_ready(child: Child, pause: Pause = rest) -> None:
         if time.monotonic() > deadline:
             raise Failed(f"The {child.spec.name} did not answer within {READY_SECONDS:.0f} s. Its log: {child.log}")
         pause(0.05)
+
+
+def wait_for_work(worker: Child, before: datetime | None, pause: Pause = rest, seconds: float = READY_SECONDS) -> bool:
+    """Wait until the worker says that it is at work. False if it ends before, or stays silent.
+
+    `before` is the last sign of any worker before this one was started.
+    """
+    deadline = time.monotonic() + seconds
+    while worker.running and time.monotonic() < deadline:
+        sign = last_sign(of=f":{worker.pid}")
+        if sign and (before is None or sign > before):  # an earlier worker may have had the same number
+            return True
+        pause(0.2)
+    return False
+
+
+def last_sign(of: str = "") -> datetime | None:
+    """Return when a worker was last at work, by the database's clock; None if never, or if that cannot be read now."""
+    try:
+        found: datetime | None = Automation.objects.filter(worker__endswith=of).aggregate(Max("seen_at"))[
+            "seen_at__max"
+        ]
+    except DatabaseError:
+        return None
+    finally:
+        connection.close()
+        if hasattr(connection, "close_pool"):  # PostgreSQL's: its threads have no place in a process that forks
+            connection.close_pool()
+    return found
 
 
 def demo_team(place: Place) -> Demo:

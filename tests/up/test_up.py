@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -109,6 +110,12 @@ class TestRunning:
         assert "a password for tests" in running.said
         assert ok(f"{running.place.portal_url}/readyz")
         assert ok(f"{running.place.api_url}/healthz")
+
+    def test_a_worker_is_at_work_when_it_says_where_the_portal_is(self, running):
+        assert "The worker does not answer" not in running.said
+        with sqlite3.connect(running.place.data / "portal.sqlite3") as database:
+            seen = database.execute("SELECT worker FROM engines_automation").fetchall()
+        assert [worker.rpartition(":")[2] for (worker,) in seen] == [str(running.one("celery.* worker"))]
 
     def test_no_file_but_the_static_ones_is_open_to_others(self, running):
         data = running.place.data
