@@ -1,7 +1,6 @@
 """What an engine knows and decides: its workers, running tasks, held results, and whether it takes more."""
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -14,6 +13,7 @@ from engines.agent.state import Held, StateDir
 from engines.agent.tasks import Task
 from engines.agent.update import Updates
 from engines.agent.version import VERSION
+from engines.agent.warm import Warm
 
 DONE, FORCED, REFUSED, REPLACED, LOCKED = range(5)  # exit codes
 RESTART = -1  # no exit: the process goes on as the version that was put in place
@@ -49,6 +49,7 @@ class Engine:
         self.gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.session: Session | None = None
         self._state = state
+        self.warm = Warm(self._warm_changed)
         self._updates = Updates(flags, self._update_moved)
         self._untold: wire.UpdateStatus | None = None  # it moved while there was no connection
         self._shut_down = False
@@ -75,6 +76,7 @@ class Engine:
 
     def set_workers(self, workers: Iterable[wire.Worker]) -> None:
         self.workers = {worker["id"]: worker for worker in workers}
+        self.warm.end_but(self.workers)
 
     # The connection comes and goes
 
@@ -117,9 +119,9 @@ class Engine:
             say(f"task {task_id} refused: {reason}")
             session.reply("task_rejected", {"task_id": task_id, "reason": reason})
         else:
-            task = Task(assign, self.workers[assign["worker_id"]], self.changed)
+            task = Task(assign, self.changed)
             self.running[task_id] = task  # the worker is taken from here on
-            job = asyncio.create_task(self._run(task))
+            job = asyncio.create_task(self._run(task, self.workers[assign["worker_id"]]))
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
 
@@ -195,7 +197,9 @@ class Engine:
     async def ended(self) -> None:
         """Return when nothing works in the background any more. What was prepared and not used is removed."""
         self._updates.drop()
+        self.warm.end()
         await self._updates.ended()
+        await self.warm.ended()
 
     def cut(self) -> None:
         """End the running tasks: the grace of a local stop is over."""
@@ -213,6 +217,7 @@ class Engine:
     def give_up(self, code: int) -> None:
         """Never connect again: finish what runs, then go with `code`. Results stay on disk."""
         self._exit_code = code
+        self.warm.end()
         self._say_waiting()
         self._settle()
 
@@ -227,9 +232,11 @@ class Engine:
             return "worker_busy"
         return "" if assign["app"] in NAMES else "unknown_app"
 
-    async def _run(self, task: Task) -> None:
+    async def _run(self, task: Task, worker: wire.Worker) -> None:
         try:
-            result = await task.run(lambda: self._started(task))
+            process = await self.warm.process(task.assign["app"], worker)
+            self._started(task)
+            result = await task.run(process)
         except Exception as error:  # one of the two process loops: a task must end in a result
             task.kill()
             result = task.failed(f"the engine could not run it: {type(error).__name__}: {error}")
@@ -257,6 +264,8 @@ class Engine:
             self.session.send_result(task.id)
         if self.mode == "draining":
             self._say_waiting()
+        elif worker := self.workers.get(task.worker_id):
+            self.warm.keep(task.assign["app"], worker)
         self._settle()
 
     def _label(self, task: Task) -> str:
@@ -271,9 +280,14 @@ class Engine:
             say(f"waiting for {count(len(self.running), 'task')}: {names}")
 
     def _show_mode(self) -> None:
+        if self.mode == "draining":
+            self.warm.end()
         if self.session is not None:
-            self.session.heartbeat_at = time.monotonic()
-            self.session.news.set()
+            self.session.beat()
+
+    def _warm_changed(self) -> None:
+        if self.session is not None:
+            self.session.beat_soon()
 
     def _settle(self) -> None:
         """Go, if there is nothing left to wait for."""

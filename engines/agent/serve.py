@@ -37,6 +37,7 @@ async def serve(config: Config) -> int:
         if engine.stopping:  # asked on this host in the meantime, which goes before an update
             code = DONE
             break
+        await engine.warm.ended()  # a process would stay behind as a child that nobody knows
         _start_again(engine)
     await engine.ended()
     say(f"bye ({code})")

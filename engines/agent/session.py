@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from engines.agent.engine import Engine
 
 HELLO_RESULTS = wire.FRAME_LIMIT // 2  # bytes of results that go in the hello; others follow one by one
+CALM_SECONDS = 0.25
 
 
 class Session:
@@ -24,6 +26,7 @@ class Session:
         self.news = asyncio.Event()
         self.welcomed = False
         self.heartbeat_at = time.monotonic()
+        self._beat_at = -math.inf  # the last one
         self._engine = engine
         self._replies: deque[wire.Frame] = deque()
         self._drain_asked = False  # on this connection, and not reported yet
@@ -49,6 +52,16 @@ class Session:
 
     def welcome(self) -> None:
         self.welcomed = True
+        self.beat()
+
+    def beat(self) -> None:
+        """Send a heartbeat at once: it would say something new."""
+        self.heartbeat_at = time.monotonic()
+        self.news.set()
+
+    def beat_soon(self) -> None:
+        """The same for what may change often: never quicker than CALM_SECONDS."""
+        self.heartbeat_at = min(self.heartbeat_at, max(time.monotonic(), self._beat_at + CALM_SECONDS))
         self.news.set()
 
     def drain(self) -> None:
@@ -74,8 +87,10 @@ class Session:
         return max(0.0, min(due) - time.monotonic())
 
     def _heartbeat(self) -> wire.Frame:
-        self.heartbeat_at = time.monotonic() + self._engine.heartbeat_seconds
-        return _frame("heartbeat", wire.Heartbeat(mode=self._engine.mode, running=self.running()))
+        self._beat_at = time.monotonic()
+        self.heartbeat_at = self._beat_at + self._engine.heartbeat_seconds
+        beat = wire.Heartbeat(mode=self._engine.mode, running=self.running(), warm=self._engine.warm.shown())
+        return _frame("heartbeat", beat)
 
     def _result(self) -> wire.Frame | None:
         while self._unsent:

@@ -1,19 +1,17 @@
-"""One task as a process: started, fed, listened to, ended."""
+"""One task as a process: fed, listened to, ended."""
 
 import asyncio
 import contextlib
 import json
 import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from engines import wire
-from engines.agent import installed
 from engines.agent.output import MOST_KEPT, Output
 from engines.agent.say import say
 
@@ -22,8 +20,6 @@ SAY_SECONDS = 10.0  # between two lines about its progress
 CANCEL_SECONDS = 5.0  # from SIGTERM to SIGKILL
 LARGEST_OUTPUT = wire.FRAME_LIMIT * 3 // 4  # bytes; the frame around it needs some room too
 SHUT_DOWN = "the engine was shut down on its host while this task ran"
-# The process gets these and no others: above all not the API key.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 
 Ending = Literal["", "cancelled", "shut down"]
 
@@ -31,14 +27,13 @@ Ending = Literal["", "cancelled", "shut down"]
 class Task:
     """A task on a worker. `changed` is called whenever there is something new to send."""
 
-    def __init__(self, assign: wire.Assign, worker: wire.Worker, changed: Callable[[], None]) -> None:
+    def __init__(self, assign: wire.Assign, changed: Callable[[], None]) -> None:
         self.assign = assign
         self.id = assign["task_id"]
         self.worker_id = assign["worker_id"]
         self.progress: float = 0.0
         self.started_at = _now()
         self._changed = changed
-        self._worker = worker
         self._began = time.monotonic()
         self._process: Process | None = None
         self._ending: Ending = ""
@@ -55,24 +50,9 @@ class Task:
         """How long it has been running."""
         return time.monotonic() - self._began
 
-    async def run(self, started: Callable[[], None]) -> wire.Result:
-        """Run it to its end and return the result, whatever happens to the process.
-
-        `started` is called once the process exists. Raises OSError if none could be started.
-        """
-        self._process = process = await asyncio.create_subprocess_exec(
-            # -P: what happens to lie in the current directory is not imported.
-            *(sys.executable, "-P", "-m", "engines.agent.apps", self.assign["app"], str(os.getpid())),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=wire.FRAME_LIMIT,
-            pass_fds=installed.DESCRIPTORS,
-            env=_environment(self._worker),
-            # A group of its own: Ctrl-C in the terminal is for the engine, which decides about its tasks.
-            start_new_session=True,
-        )
-        started()
+    async def run(self, process: Process) -> wire.Result:
+        """Run it to its end and return the result, whatever happens to the process."""
+        self._process = process
         if self._ending:
             self._signal(signal.SIGTERM)
         await asyncio.gather(self._feed(process), self._listen(process), self._collect(process), process.wait())
@@ -150,7 +130,7 @@ class Task:
             self._log(str(said["log"]))
         elif "progress" in said:
             self._moved(said)
-        else:
+        elif "ready" not in said:
             self._answer = said
 
     def _moved(self, said: dict[str, Any]) -> None:
@@ -209,13 +189,6 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return await stream.readline()
     except ValueError:
         return b"[a line was too long to keep]\n"
-
-
-def _environment(worker: wire.Worker) -> dict[str, str]:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    gpus = [str(gpu["gpu_id"]) for gpu in worker.get("gpus") or [] if "gpu_id" in gpu]
-    own = {"PYTHONPATH": installed.ROOT, "PYTHONUNBUFFERED": "1"}
-    return {**passed, **own, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 
 def _ended(code: int, last_line: str) -> str:

@@ -56,9 +56,10 @@ class AgentProcess:
         self._reader.join(PATIENCE)
         return code
 
-    def children(self) -> list[int]:
+    def children(self, app: str = "") -> list[int]:
+        """The processes of its tasks, and those that wait for one; those of one app if it is given."""
         path = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        return [int(pid) for pid in path.read_text().split() if alive(int(pid)) and app in _words(int(pid))]
 
     def end(self) -> None:
         self._process.kill()
@@ -73,6 +74,13 @@ class AgentProcess:
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
+
+
+def _words(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def alive(pid: int) -> bool:

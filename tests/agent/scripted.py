@@ -75,6 +75,7 @@ class ScriptedControlPlane:
         self.key = KEY
         self.welcomes = True
         self.acknowledges = True
+        self.gpus: dict[str, list[str]] = {}  # of a worker
 
     def start(self) -> "ScriptedControlPlane":
         self._thread.start()
@@ -140,7 +141,10 @@ class ScriptedControlPlane:
             return 404, {"title": "Not found", "detail": "no such engine"}
         wanted = body["worker_config"]
         count = len(wanted["gpu"]) + wanted["cpu"]["count"]
-        return 200, {"engine_id": engine_id, "workers": [{"id": f"w{i}", "index": i} for i in range(count)]}
+        workers: list[dict[str, Any]] = [{"id": f"w{i}", "index": i} for i in range(count)]
+        for worker in workers:
+            worker["gpus"] = [{"gpu_id": gpu} for gpu in self.gpus.get(worker["id"], [])]
+        return 200, {"engine_id": engine_id, "workers": workers}
 
     async def _talk(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["subprotocols"] == [wire.SUBPROTOCOL]

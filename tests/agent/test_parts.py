@@ -12,7 +12,7 @@ from engines.agent.tasks import SHUT_DOWN, Task
 @pytest.fixture
 def task():
     assign = {"task_id": "t1", "worker_id": "w0", "app": "sleep", "input": {}}
-    return Task(assign, {"id": "w0"}, lambda: None)
+    return Task(assign, lambda: None)
 
 
 def test_output_is_taken_in_order_and_once():

@@ -8,19 +8,23 @@ import signal
 import sys
 from typing import Any
 
-from engines.agent.apps import NAMES
+from engines.agent.apps import NAMES, WAIT
 from engines.agent.apps.given import BadInput, Given
 from engines.agent.apps.report import Report
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def main(app: str, parent: int) -> int:
+def main(app: str, parent: int, *words: str) -> int:
     end_with(parent)
     report = Report()
     try:
-        given = _given(app)
-        report.result(importlib.import_module(f"engines.agent.apps.{app}").run(given, report))
+        if app not in NAMES:
+            raise BadInput("there is no such app here")
+        loaded = importlib.import_module(f"engines.agent.apps.{app}")
+        if WAIT in words:
+            report.ready()
+        report.result(loaded.run(_given(), report))
     except BadInput as error:
         report.error(f"{app}: {error}")
         return 1
@@ -36,9 +40,7 @@ def end_with(parent: int) -> None:
         sys.exit("the engine is gone")
 
 
-def _given(app: str) -> Given:
-    if app not in NAMES:
-        raise BadInput("there is no such app here")
+def _given() -> Given:
     fields: Any = json.load(sys.stdin)
     if not isinstance(fields, dict):
         raise BadInput("the input must be an object")
@@ -46,4 +48,4 @@ def _given(app: str) -> Given:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -22,6 +22,10 @@ class Report:
     def log(self, line: str) -> None:
         self._line({"log": line})
 
+    def ready(self) -> None:
+        """Say that the app is loaded and may get its input."""
+        self._line({"ready": True})
+
     def result(self, output: dict[str, Any]) -> None:
         self._line({"result": output})
 
