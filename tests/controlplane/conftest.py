@@ -26,16 +26,17 @@ class Caller:
     def get(self, path, version="2", **query):
         return self._client.get(path, query, headers=self._headers(version))
 
-    def post(self, path, body=None, version="2"):
-        return self.send("post", path, body, version)
+    def post(self, path, body=None, version="2", **headers):
+        return self.send("post", path, body, version, **headers)
 
-    def send(self, verb, path, body=None, version="2"):
+    def send(self, verb, path, body=None, version="2", **headers):
         sent = {} if body is None else {"data": body}
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
         send = getattr(self._client, verb)
-        return send(path, content_type="application/json", headers=self._headers(version), **sent)
+        return send(path, content_type="application/json", headers=self._headers(version) | headers, **sent)
 
     def delete(self, path, version="2"):
-        return self._client.delete(path, headers=self._headers(version))
+        return self.send("delete", path, None, version)
 
     def _headers(self, version):
         key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
