@@ -1,7 +1,7 @@
 """For machines: is the process up, can it work, and its numbers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import redis
 from django.conf import settings
@@ -9,14 +9,19 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from portal.live.hub import open_streams
 
 log = logging.getLogger(__name__)
 
 PROXIED = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"}
 ONCE = Retry(NoBackoff(), 0)
+QUEUE = "celery"  # where its messages wait for a worker: Celery's default, and we name no other
 
 
 @require_safe
@@ -51,8 +56,36 @@ def _migrations() -> bool:
 
 
 def _broker() -> bool:
-    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=ONCE) as client:
+    with _client() as client:
         return bool(client.ping())
+
+
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=ONCE)
+
+
+class Numbers(Collector):
+    """What waits in the broker, and the streams of this process. What is about engines is in engines/metrics.py."""
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("portal_broker_up", "Whether the broker answers.")
+        waiting = GaugeMetricFamily("portal_messages_waiting", "Wake-up messages that no worker has taken yet.")
+        streams = GaugeMetricFamily("portal_live_streams", "Open event streams of this process.")
+        streams.add_metric([], open_streams())
+        try:
+            with _client() as client:
+                waiting.add_metric([], client.llen(QUEUE))
+            up.add_metric([], 1)
+        except (redis.RedisError, OSError) as error:
+            log.warning("no numbers of the broker: %s", error)
+            up.add_metric([], 0)
+        yield from (up, waiting, streams)
+
+
+REGISTRY.register(Numbers())
 
 
 CHECKS: dict[str, tuple[Callable[[], bool], str]] = {

@@ -1,9 +1,12 @@
 """For machines: alive, ready, numbers."""
 
 import pytest
-from django.db import connection
+import redis
+from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from portal.health import QUEUE
+from tests.engines.test_metrics import numbers
 from tests.live.broker import running
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +58,25 @@ def test_not_ready_without_a_database(client, monkeypatch):
 
 def test_numbers_for_this_machine(client):
     assert b"process_cpu_seconds_total" in client.get("/metrics").content
+
+
+def test_numbers_of_the_queue(client, settings):
+    with running() as broker:
+        settings.REDIS_URL = broker.url
+        with redis.Redis.from_url(broker.url) as queue:
+            queue.lpush(QUEUE, "{}", "{}")
+        found = numbers(client)
+    assert (found["portal_messages_waiting"], found["portal_broker_up"]) == (2, 1)
+
+
+def test_without_database_or_broker_the_process_still_has_numbers(client, settings, monkeypatch):
+    def down(*_):
+        raise OperationalError("could not connect")
+
+    settings.REDIS_URL = AWAY
+    monkeypatch.setattr(connection, "cursor", down)
+    found = numbers(client)
+    assert (found["portal_database_up"], found["portal_broker_up"], found["portal_live_streams"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("more", [{"REMOTE_ADDR": "10.0.0.9"}, {"HTTP_X_FORWARDED_FOR": "10.0.0.9"}])
