@@ -21,9 +21,25 @@
   let source = null; // only in the tab that holds the stream
   let share = () => {};
 
+  const heardOf = new Map(); // event name → when it came
+  const announce = (name) => document.body.dispatchEvent(new CustomEvent(name));
   const dispatch = (topic) => {
-    document.body.dispatchEvent(new CustomEvent("live-" + topic.replaceAll(":", "-")));
+    const name = "live-" + topic.replaceAll(":", "-");
+    heardOf.set(name, performance.now());
+    announce(name);
   };
+
+  // A part of the page that was just replaced by an answer to an earlier question: what changed since, it missed.
+  const askedAt = new WeakMap(); // request → when
+  document.body.addEventListener("htmx:beforeRequest", ({ detail }) => askedAt.set(detail.xhr, performance.now()));
+  document.body.addEventListener("htmx:afterSettle", ({ detail }) => {
+    const asked = askedAt.get(detail.xhr);
+    const fresh = detail.target.id && document.getElementById(detail.target.id);
+    const listens = (fresh?.getAttribute("hx-trigger") || "").split(/[\s,]+/);
+    const missed = [...heardOf].find(([name, at]) => at >= asked && listens.includes(name));
+    askedAt.delete(detail.xhr);
+    if (missed) announce(missed[0]);
+  });
 
   const enter = (next) => {
     if (next === state) return;
