@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
-from engines.controlplane import keys
+from engines.controlplane import host, keys
 from engines.controlplane.enums import LIVE, EngineState, EventKind
 from engines.controlplane.models import ApiKey, Engine, Instance, LedgerEntry, Task, TaskEvent, Team, Worker
 from engines.enums import TaskStatus, WorkerStatus
@@ -159,28 +159,7 @@ def _host(engine: Engine) -> dict[str, Any]:
     }
 
 
-EMPTY_SYSTEM_INFO: dict[str, Any] = {
-    "hostname": "",
-    "engine_version": "",
-    "ipv4": "",
-    "ipv6": "",
-    "mac_address": "",
-    "os": "",
-    "docker": {
-        "binary_path": "",
-        "installed": False,
-        "socket_path": "",
-        "socket_available": False,
-        "running": False,
-        "version": "",
-    },
-    "wsl2": {"installed": False, "enabled": False, "version": ""},
-    "cpus": [],
-    "ram": {},
-    "volumes": [],
-    "hf_cache": {"cache_dir": "", "repos": [], "size_on_disk": 0, "warnings": []},
-    "gpus": [],
-}
+EMPTY_SYSTEM_INFO = host.complete({})
 
 
 def task(row: Task) -> dict[str, Any]:

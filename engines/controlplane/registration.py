@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils.timezone import now
 
-from engines.controlplane import problems, update
+from engines.controlplane import host, problems, update
 from engines.controlplane.enums import EngineState, FollowUp, InstanceStatus
 from engines.controlplane.frames import storable
 from engines.controlplane.models import Engine, Instance, Team, Worker, atomic
@@ -64,7 +64,7 @@ def _refresh(engine: Engine, asked: RegisterIn) -> None:
     engine.public_key = known.public_key
     engine.config = {name: value for name, value in storable(known.config).items() if name in CONFIG}
     engine.api_url = asked.api_url
-    engine.system_info = system_info
+    engine.system_info = host.complete(system_info) if system_info else {}
     engine.version = str(system_info.get("engine_version") or engine.version)[:100]
     engine.updated_at = now()
     if new_process:
