@@ -77,13 +77,14 @@ def get_task_logs(request: HttpRequest, task_id: str) -> HttpResponse:
 def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """End a queued task, ask the engine to end a running one. 409 `invalid_transition` once it has ended."""
     task = _task(team_of(request), task_id)
-    try:
-        if task.status in ENDED:
-            raise tasks.Moved
-        tasks.cancel(task)
-    except tasks.Moved as error:
-        raise Problem(409, "invalid_transition", "The task has ended, or moved this very moment.") from error
-    return answer(dto.task(task))
+    while task.status not in ENDED:
+        try:
+            tasks.cancel(task)
+        except tasks.Moved:
+            task.refresh_from_db()  # it was dispatched, accepted or ended this very moment
+        else:
+            return answer(dto.task(task))
+    raise Problem(409, "invalid_transition", "The task has ended. Nothing was changed.")
 
 
 @router.get("/tasks/{task_id}/stream", response=ONE, auth=READ)
