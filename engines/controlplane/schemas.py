@@ -286,6 +286,12 @@ class EngineOut(Base):
     update: UpdateOut | None
 
 
+class Part(Schema):
+    """The members of an object that `fields` asked for, and its id."""
+
+    id: str
+
+
 class Page(Schema):
     next_cursor: str
     prev_cursor: str
@@ -295,7 +301,7 @@ class Page(Schema):
 
 
 class EnginePageOut(Page):
-    items: list[EngineOut]
+    items: list[EngineOut | Part]
 
 
 class RegisteredOut(Schema):
@@ -359,7 +365,7 @@ class TaskOut(Base):
 
 
 class TaskPageOut(Page):
-    items: list[TaskOut]
+    items: list[TaskOut | Part]
 
 
 class TaskStatusOut(Schema):
@@ -413,7 +419,7 @@ class ApiKeyOut(Base):
 
 
 class ApiKeyPageOut(Page):
-    items: list[ApiKeyOut]
+    items: list[ApiKeyOut | Part]
 
 
 class ScopeOut(Schema):
@@ -475,7 +481,7 @@ class LedgerEntryOut(Base):
 
 
 class LedgerPageOut(Page):
-    items: list[LedgerEntryOut]
+    items: list[LedgerEntryOut | Part]
 
 
 class InstanceTypeOut(Schema):
