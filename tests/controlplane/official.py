@@ -18,8 +18,11 @@ OMITTED = {
         *("os", "ssh_key_id", "template_id", "volume_ids", "tags", "configuration", "launch_configuration"),
         *("auto_delete", "alert", "volume_mount", "envs"),
     },
-    # The last two are documented as set on offers only.
-    "InstanceTypeDTO": {"cloud_logo_url", "rental_type", "options"},
+    # `rental_type` and `options` are documented as set on offers only; of the base, the documented sample has the id.
+    "InstanceTypeDTO": {
+        *("cloud_logo_url", "rental_type", "options"),
+        *("short_id", "created_at", "updated_at", "user_id", "team_id", "visibility"),
+    },
     "InstanceTypeAvailability": {"hourly_price"},  # "set on spot entries only"
     "ScopePreset": {"summary", "hidden"},
     "TaskTimingEvent": {"duration", "duration_ms", "next_status"},

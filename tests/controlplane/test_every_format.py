@@ -1,5 +1,7 @@
 """Every operation of /openapi.json, well and not, in the contract's three formats (ENGINES_API.md 1.3 and 1.6)."""
 
+import json
+
 import pytest
 
 from tests.controlplane import calls
@@ -13,12 +15,12 @@ every_version = pytest.mark.parametrize("version", VERSIONS, ids=VERSIONS.get)
 
 
 @pytest.fixture
-def scene(caller, agent, running):
-    return calls.Scene(caller, agent, running)
+def scene(caller, agent, running, monkeypatch):
+    return calls.Scene(caller, agent, running, monkeypatch)
 
 
 @every_version
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if not calls.is_stream(one)])
 def test_a_success(scene, operation, version):
     answer = scene.call(operation, version)
     assert str(answer.status_code) in calls.operations()[operation]["responses"]
@@ -40,6 +42,18 @@ def check_success(operation, version, body, status):
         assert (body["success"], body["status"], type(body["messages"])) == (True, status, list)
 
 
+# Other threads read for a stream: what the test wrote must be committed.
+@pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
+@every_version
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if calls.is_stream(one)])
+def test_a_stream_is_never_wrapped(scene, operation, version):
+    answer = scene.call(operation, version)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
+    if operation != "GET /events":
+        event = calls.first(answer)
+        assert {"id", "status"} <= set(json.loads(event.removeprefix("data: "))), event
+
+
 @every_version
 @pytest.mark.parametrize("operation", [one for one in OPERATIONS if calls.needs_key(one)])
 def test_no_key(scene, operation, version):
@@ -59,8 +73,7 @@ def test_a_wrong_method(scene, operation, version):
 @every_version
 @pytest.mark.parametrize("operation", WITH_ID)
 def test_an_unknown_id(scene, operation, version):
-    scene.agent.id = scene.running.pk = "none"
-    check_failure(version, scene.call(operation, version), 404, "not_found")
+    check_failure(version, scene.call(operation, version, known=False), 404, "not_found")
 
 
 def check_failure(version, answer, status, code):
