@@ -25,7 +25,7 @@ def free_port():
 
 
 class Server:
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -37,8 +37,9 @@ class Server:
             "SERVES": "api",
             "EMBEDDED": "1",
             "API_PORT": str(self.port),
+            **environment,
         }
-        self._run("migrate", "--database", "controlplane", "--noinput")
+        self.run_command("migrate", "--database", "controlplane", "--noinput")
         self.key = self.make_key("acme")
         self.http = httpx.Client(
             base_url=self.url,
@@ -46,14 +47,17 @@ class Server:
             trust_env=False,
         )
 
-    def _run(self, *words):
+    def run_command(self, *words):
+        """Run one of manage.py's commands on this server's database; return what it printed."""
         command = [sys.executable, "manage.py", *words]
         done = subprocess.run(command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout
 
     def make_key(self, team, *scopes):
         """Return the text of a new key; no scopes mean all of them."""
-        return self._run("create_api_key", "--team", team, "--name", "tests", "--scopes", ",".join(scopes)).strip()
+        return self.run_command(
+            "create_api_key", "--team", team, "--name", "tests", "--scopes", ",".join(scopes)
+        ).strip()
 
     def start(self, failpoints=""):
         words = ["uvicorn", "engines.controlplane.asgi:application", "--port", str(self.port), "--log-level", "warning"]

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 
 import httpx
 import pytest
 
+from engines.agent import package
 from tests.agent.process import AgentProcess
 from tests.controlplane.server import Server, until
 from tests.sdk import node
@@ -14,7 +17,7 @@ from tests.sdk import node
 LONGEST = 100  # seconds for the whole drive
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """The driver and the SDK as one file: the SDK's modules import each other in a way that node alone refuses."""
     if reason := node.missing() or ("" if node.MODULES.is_dir() else "`make test` has not installed it"):
@@ -27,19 +30,31 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("api"))
+def releases(tmp_path_factory):
+    """A release tree of the engine: v1.3.0 is stable, v1.2.3 is older."""
+    tree = tmp_path_factory.mktemp("releases")
+    for version in ("v1.2.3", "v1.3.0"):
+        package.build(version, tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, releases):
+    server = Server(tmp_path_factory.mktemp("api"), ENGINE_DIST_DIR=str(releases))
     try:
+        server.run_command("set_balance", "--team", "acme", "--dollars", "250.00")
         server.start()
         yield server
     finally:
         server.close()
 
 
-@pytest.fixture(scope="session")
-def engine(server, tmp_path_factory):
-    """A running engine with two CPU workers, as the API shows it."""
-    agent = AgentProcess(server.url, tmp_path_factory.mktemp("engine"), key=server.key)
+@pytest.fixture(scope="module")
+def engine(server, releases, tmp_path_factory):
+    """A running engine, v1.2.3, with two CPU workers, as the API shows it."""
+    folder = tmp_path_factory.mktemp("engine")
+    program = shutil.copy2(releases / "v1.2.3" / package.NAME, folder / "engine")
+    agent = AgentProcess(server.url, folder / "state", key=server.key, program=[sys.executable, str(program)])
     try:
         yield until(lambda: running(server), "a running engine")
     finally:
@@ -51,7 +66,7 @@ def running(server):
     return next((one for one in found if one["status"] == "running"), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def other_team(server):
     """The id of a team that the key is not of."""
     key = server.make_key("others")
@@ -60,11 +75,11 @@ def other_team(server):
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def steps(bundle, server, engine, other_team):
     """What each step of the driver came to, by its name."""
     worker = engine["workers"][0]["id"]
-    plan = {"engine": engine["id"], "worker": worker, "team": other_team, "cloud": {}}
+    plan = {"engine": engine["id"], "worker": worker, "team": other_team}
     given = {"API_URL": server.url, "API_KEY": server.key, "PLAN": json.dumps(plan)}
     run = subprocess.run(
         ["node", bundle], env={**os.environ, **given}, stdout=subprocess.PIPE, text=True, timeout=LONGEST, check=True

@@ -35,11 +35,8 @@ def words(steps, name):
 
 
 def _there_yet(line):
-    absent = ("Nothing matches", "HTTP 405", "properties of null")
-    if not line["ok"] and (
-        any(word in line["error"] for word in absent) or line["method"] in ("cancel", "/engines/releases")
-    ):
-        pytest.xfail(f"{line['method']} has no route yet")
+    if not line["ok"] and any(word in line["error"] for word in ("Cannot destructure", "properties of null")):
+        pytest.xfail("no cloud is configured yet")
 
 
 # Reading
@@ -91,7 +88,7 @@ def test_the_stream_of_an_unknown_engine_does_not_open(steps):
 
 
 def test_the_teams_events_tell_of_engines(steps, engine):
-    assert (engine["id"], "host-1") in [(one["id"], one["name"]) for one in value(steps, "events")]
+    assert (engine["id"], "host-1") in [(one["id"], one.get("name")) for one in value(steps, "events")]
 
 
 # Tasks
@@ -99,14 +96,14 @@ def test_the_teams_events_tell_of_engines(steps, engine):
 
 def test_it_runs_a_task_and_waits_for_its_output(steps):
     told = value(steps, "run")
-    assert (told["task"]["status"], told["task"]["output"]) == (COMPLETED, {"slept": 0.5})
+    assert (told["task"]["status"], told["task"]["output"]) == (COMPLETED, {"seconds": 0.5})
     assert told["updates"] == sorted(told["updates"])
     assert told["updates"][-1] == COMPLETED
 
 
 def test_it_runs_a_task_and_polls_for_its_output(steps):
     task = value(steps, "run polled")
-    assert (task["status"], task["output"]) == (COMPLETED, {"slept": 0.2})
+    assert (task["status"], task["output"]) == (COMPLETED, {"seconds": 0.2})
 
 
 def test_a_task_needs_no_input_member(steps):
@@ -114,7 +111,7 @@ def test_a_task_needs_no_input_member(steps):
 
 
 def test_a_failed_task_says_why(steps):
-    assert words(steps, "run failing") == "seconds must be a number"
+    assert words(steps, "run failing") == "sleep: seconds must be a number"
 
 
 def test_it_sees_its_cancelled_task_end(steps):
@@ -222,8 +219,8 @@ def test_a_self_hosted_engine_has_no_time_to_extend(steps):
 
 
 def test_it_updates_the_engines_program(steps, engine):
-    assert value(steps, "updateBinary")["id"] == engine["id"]
-    assert value(steps, "updated")["status"] == "running"
+    assert (engine["engine_version"], value(steps, "updateBinary")["id"]) == ("v1.2.3", engine["id"])
+    assert value(steps, "updated")["engine_version"] == "v1.3.0"
 
 
 def test_a_running_engine_is_not_deleted(steps):
@@ -274,7 +271,7 @@ def test_a_key_it_deletes_is_refused(steps):
 
 
 @pytest.mark.parametrize(
-    ("path", "member"), [("/scopes", "scopes"), ("/billing", "balance"), ("/billing/balance", "currency")]
+    ("path", "member"), [("/scopes", "scopes"), ("/billing", "balance"), ("/billing/balance", "balance")]
 )
 def test_its_http_client_reads_what_has_no_method(steps, path, member):
     assert value(steps, path)[member]
@@ -282,8 +279,8 @@ def test_its_http_client_reads_what_has_no_method(steps, path, member):
 
 def test_its_http_client_reads_the_instance_types(steps):
     assert all(one["id"] == f"{one['cloud']}.{one['shade_instance_type']}" for one in value(steps, "/instances/types"))
-    assert value(steps, "/instances/types")
+    assert value(steps, "/instances/types") or pytest.xfail("no cloud is configured yet")
 
 
 def test_its_http_client_reads_the_releases(steps):
-    assert set(value(steps, "/engines/releases")) <= {"stable", "canary"}
+    assert value(steps, "/engines/releases")["stable"]["version"] == "v1.3.0"
