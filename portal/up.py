@@ -22,7 +22,6 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Max
 
-from engines.models import Automation
 from portal import services
 from portal.env import DATA_DIR, broker_socket, env
 from portal.processes import Child, Failed, Spec, Stopped, rest, rotate, signals_held, spawn, stop
@@ -241,6 +240,8 @@ def wait_for_work(worker: Child, before: datetime | None, pause: Pause = rest, s
 
 def last_sign(of: str = "") -> datetime | None:
     """Return when a worker was last at work, by the database's clock; None if never, or if that cannot be read now."""
+    from engines.models import Automation  # not above: this file is imported without Django's applications too
+
     try:
         found: datetime | None = Automation.objects.filter(worker__endswith=of).aggregate(Max("seen_at"))[
             "seen_at__max"
