@@ -16,13 +16,15 @@ KEY = "shade-do-not-show-me"
 
 INSTANCE_TYPE = {
     "cloud": "hyperstack",
-    "region": "canada-1",
     "shade_instance_type": "A6000",
     "cloud_instance_type": "gpu_1x_a6000",
     "hourly_price": 210,
     "deployment_type": "vm",
     "configuration": {"memory_in_gb": 12, "num_gpus": 1, "gpu_type": "A6000", "os_options": ["ubuntu22.04"]},
-    "availability": [{"region": "canada-1", "available": True}],
+    "availability": [
+        {"region": "canada-1", "available": False, "display_name": "Toronto"},
+        {"region": "canada-2", "available": True, "display_name": "Montreal"},
+    ],
     "boot_time": {"min_boot_in_sec": 180, "max_boot_in_sec": 300},
 }
 

@@ -1,6 +1,7 @@
 """What the Shadeform provider sends, what it reads, and how sure it is of either."""
 
 import base64
+import json
 import socket
 import traceback
 from dataclasses import replace
@@ -156,9 +157,28 @@ def test_a_machine_that_is_going_is_found_only_without_another(shadeform, order)
     assert shadeform.find(order.name).status == "creating"
 
 
-def test_types_come_as_the_contract_has_them(shadeform, server):
-    assert shadeform.types() == [INSTANCE_TYPE]
-    assert "available=true" in server.requests[0][1]
+def test_types_come_as_the_contract_has_them(shadeform):
+    offer = shadeform.types()[0]
+    assert {**INSTANCE_TYPE, "boot_time": None}.items() <= {**offer, "boot_time": None}.items()
+    assert (offer["id"], offer["region"], offer["rental_type"]) == ("hyperstack.A6000", "canada-2", "on_demand")
+    assert offer["boot_time"]["average_seconds"] == 240
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deployment_type": "container"},
+        {"hourly_price": None},
+        {"hourly_price": "210"},
+        {"availability": []},
+        {"availability": [None, {}]},
+        {"cloud": 7},
+    ],
+)
+def test_what_an_engine_cannot_run_on_is_not_offered(shadeform, server, change):
+    offers = [INSTANCE_TYPE, {**INSTANCE_TYPE, **change}]
+    server.answers["types"] = json.dumps({"instance_types": offers}).encode()
+    assert len(shadeform.types()) == 1
 
 
 def test_a_list_that_is_not_understood_is_not_an_empty_one(shadeform, server):
@@ -184,7 +204,7 @@ def test_an_answer_that_did_not_come_is_unclear(shadeform, server, order, machin
 def test_a_refusal_is_told_in_the_providers_words(shadeform, server, order, machine_id, operation, status):
     server.words = "the wallet is empty"
     server.fault(operation, status)
-    with pytest.raises(Refused, match=f"refused with {status}: the wallet is empty"):
+    with pytest.raises(Refused, match=rf"refused with {status}: the wallet is empty\.$"):
         WRITES[operation](shadeform, order, machine_id)
 
 

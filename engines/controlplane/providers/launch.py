@@ -104,9 +104,9 @@ systemctl enable --now inferencesh-engine.service
 def script(launch: Launch) -> str:
     """Return the script. It holds the key. Raises Refused for what no machine could start with."""
     if not re.fullmatch(r"[!-~]+", launch.api_key):
-        raise Refused("the engine's key has characters that no key has; nothing was ordered")
+        raise Refused("The engine's key has characters that no key has; nothing was ordered.")
     if urlsplit(launch.api_url).scheme not in ("http", "https"):
-        raise Refused("the API's address must begin with https:// for a machine to reach it; nothing was ordered")
+        raise Refused("The API's address must begin with https:// for a machine to reach it; nothing was ordered.")
     api_url = launch.api_url.rstrip("/")
     flags = {
         "--api-url": api_url,

@@ -23,6 +23,7 @@ from engines.controlplane.providers.local_folder import Folder, Place, Wanted, n
 
 REGION = "here"
 BOOT_SECONDS = 3.0
+NO_TIME = "0001-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LocalCloud:
     def create(self, order: Order) -> str:
         kind = kinds().get(order.instance_type)
         if kind is None or (order.cloud, order.region, order.rental_type) != (self.name, REGION, "on_demand"):
-            raise Refused("the local cloud does not offer that; nothing was ordered")
+            raise Refused("The local cloud does not offer that; nothing was ordered.")
         wanted = Wanted(
             id=uuid.uuid4().hex,
             name=order.name,
@@ -83,7 +84,7 @@ class LocalCloud:
         try:
             self._folder.add(wanted, order.launch.api_key, {"workers": kind.workers()})
         except OSError as error:
-            raise Refused(f"the local cloud has no room ({error.strerror}); nothing was ordered") from None
+            raise Refused(f"The local cloud has no room ({error.strerror}); nothing was ordered.") from None
         _fail_last(lost)
         return wanted.id
 
@@ -120,7 +121,7 @@ class LocalCloud:
         with self._folder.lock():
             place, wanted = self._existing(machine_id)
             if place.seen().state != "active":
-                raise Refused("the machine is not active; it was not restarted")
+                raise Refused("The machine is not active; it was not restarted.")
             place.want(replace(wanted, restarts=wanted.restarts + 1))
         _fail_last(lost)
 
@@ -129,9 +130,9 @@ class LocalCloud:
         place = self._folder.place(machine_id)
         wanted = place.wanted() if place else None
         if place is None or wanted is None:
-            raise Refused("the local cloud has no such machine")
+            raise Refused("The local cloud has no such machine.")
         if wanted.deleting or place.seen().deleting:
-            raise Refused("the machine is being deleted")
+            raise Refused("The machine is being deleted.")
         return place, wanted
 
     def _machine(self, machine_id: str) -> Machine | None:
@@ -155,6 +156,7 @@ class LocalCloud:
 
     def _offer(self, name: str, kind: Kind) -> dict[str, Any]:
         return {
+            "id": name,
             "cloud": self.name,
             "region": REGION,
             "shade_instance_type": name,
@@ -164,22 +166,22 @@ class LocalCloud:
             "hourly_price": kind.hourly_price,
             "configuration": {**_configuration(kind.gpus), "os_options": [platform.system().lower()]},
             "availability": [{"region": REGION, "available": True, "rental_type": "on_demand"}],
-            "boot_time": {"average_seconds": round(self._boot_seconds)},
+            "boot_time": {"average_seconds": round(self._boot_seconds), "updated_at": NO_TIME, "sample_size": 0},
         }
 
     def _fail_first(self, operation: str) -> str:
         """Fail as faults.json says, before anything is done; return what is left to fail with afterwards."""
         fault = self._folder.fault(operation)
         if fault == "refuse":
-            raise Refused(f"faults.json has the local cloud refuse: {operation}")
+            raise Refused(f"The local cloud refuses: faults.json has it so for {operation}.")
         if fault == "unclear":
-            raise Unclear(f"faults.json has the local cloud give no answer: {operation}")
+            raise Unclear(f"The local cloud gives no answer: faults.json has it so for {operation}.")
         return fault
 
 
 def _fail_last(fault: str) -> None:
     if fault == "unclear_done":
-        raise Unclear("faults.json has the local cloud lose its answer")
+        raise Unclear("The local cloud's answer is lost: faults.json has it so.")
 
 
 def kinds() -> dict[str, Kind]:

@@ -161,7 +161,7 @@ class Folder:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise Refused("the local cloud is busy; nothing was done") from None
+                        raise Refused("The local cloud is busy; nothing was done.") from None
                     time.sleep(0.01)
             yield  # closing the file gives the lock back
 

@@ -18,6 +18,7 @@ from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
 
 BODY_LIMIT = 8 * 1024 * 1024  # bytes; the list of types is long
 CONNECT_SECONDS = 5.0
+NO_TIME = "0001-01-01T00:00:00Z"
 WORDS = 300  # characters of the provider's own words that are passed on
 
 # Raised before the first byte of the request leaves; after any other error it may have arrived.
@@ -71,7 +72,7 @@ class ApiKey(httpx.Auth):
 
 
 class Shadeform:
-    """Rents machines with one account's key. `timeout` is in seconds: for each wait, and twice that for an answer.
+    """Rents machines with one account's key. `timeout` is in seconds, for each wait; a call takes three at most.
 
     Each call is a connection of its own, so that "nothing was sent" is certain when no connection came about.
     """
@@ -79,7 +80,7 @@ class Shadeform:
     name = "shadeform"
 
     def __init__(
-        self, api_key: str, base_url: str = "https://api.shadeform.ai/v1", timeout: float = 30.0, *, os: str = ""
+        self, api_key: str, base_url: str = "https://api.shadeform.ai/v1", timeout: float = 25.0, *, os: str = ""
     ) -> None:
         self._key = ApiKey(api_key)
         self._base_url = base_url.rstrip("/")
@@ -90,12 +91,12 @@ class Shadeform:
         return "Shadeform()"
 
     def types(self) -> list[dict[str, Any]]:
-        found = self._listed("/instances/types?available=true&sort=price", "instance_types")
-        return [{"deployment_type": "vm", **kind} for kind in found if _is_offer(kind)]
+        found = self._listed("/instances/types?sort=price", "instance_types")
+        return [offer for item in found if (offer := _offer(item))]
 
     def create(self, order: Order) -> str:
         if order.rental_type != "on_demand":
-            raise Refused(f"Shadeform rents on demand only, not {_plain(order.rental_type)}; nothing was ordered")
+            raise Refused(f"Shadeform rents on demand only, not {_plain(order.rental_type)}; nothing was ordered.")
         body: dict[str, Any] = {
             "cloud": order.cloud,
             "region": order.region,
@@ -111,7 +112,7 @@ class Shadeform:
         answer = self._call("POST", "/instances/create", body, hidden=order.launch.api_key)
         machine_id = answer.get("id") if isinstance(answer, dict) else None
         if not isinstance(machine_id, str) or not machine_id:
-            raise Unclear("Shadeform's answer to the order has no id")
+            raise Unclear("Shadeform's answer to the order has no id.")
         return machine_id
 
     def find(self, name: str) -> Machine | None:
@@ -127,7 +128,7 @@ class Shadeform:
             return None
         machine = _machine(answer)
         if machine.id != machine_id:
-            raise Unclear("Shadeform answered with another machine")
+            raise Unclear("Shadeform answered with another machine.")
         return None if machine.status == "deleted" else machine
 
     def set_auto_delete(self, machine_id: str, delete_at: datetime | None, spend_limit: Decimal | None) -> None:
@@ -148,7 +149,7 @@ class Shadeform:
         items = answer.get(member) if isinstance(answer, dict) else None
         # "Not in the list" must never come from a list that was not understood.
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise Unclear("Shadeform's answer is not the list that was asked for")
+            raise Unclear("Shadeform's answer is not the list that was asked for.")
         return items
 
     def _call(self, method: str, path: str, body: Any = None, *, hidden: str = "") -> Any:
@@ -158,7 +159,7 @@ class Shadeform:
             return _decoded(content)
         words = self._key.scrub(_words(content))
         words = words.replace(hidden, "****") if hidden else words
-        words = f": {_plain(words)}" if words else ""
+        words = f": {_plain(words).rstrip('.')}." if words else "."
         if status == 404:
             raise Gone(f"Shadeform knows nothing like it (404){words}")
         if status == 429:
@@ -168,15 +169,16 @@ class Shadeform:
         raise Unclear(f"Shadeform answered {status}{words}")
 
     def _exchange(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
+        deadline = time.monotonic() + 2 * self._timeout
         try:
             with self._http() as http, closing(self._send(http, method, path, body)) as response:
-                return response.status_code, self._body(response)
+                return response.status_code, self._body(response, deadline)
         except NOT_SENT as error:
-            failure: Exception = Refused(f"Shadeform could not be reached; nothing was sent ({_plain(str(error))})")
+            failure: Exception = Refused(f"Shadeform could not be reached; nothing was sent ({_plain(str(error))}).")
         except httpx.TimeoutException:
-            failure = Unclear("Shadeform did not answer in time")
+            failure = Unclear("Shadeform did not answer in time.")
         except httpx.HTTPError:
-            failure = Unclear("the connection to Shadeform broke before it had answered")
+            failure = Unclear("The connection to Shadeform broke before it had answered.")
         # Raised out here, the error does not carry httpx's own along: that one holds the request, keys included.
         raise failure
 
@@ -194,15 +196,14 @@ class Shadeform:
         given = {} if body is None else {"json": body}
         return http.send(http.build_request(method, self._base_url + path, **given), stream=True)
 
-    def _body(self, response: httpx.Response) -> bytes:
-        deadline = time.monotonic() + 2 * self._timeout
+    def _body(self, response: httpx.Response, deadline: float) -> bytes:
         body = bytearray()
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > BODY_LIMIT:
-                raise Unclear("Shadeform's answer is too long to be read")
+                raise Unclear("Shadeform's answer is too long to be read.")
             if time.monotonic() > deadline:
-                raise Unclear("Shadeform did not finish its answer in time")
+                raise Unclear("Shadeform did not finish its answer in time.")
         return bytes(body)
 
 
@@ -217,7 +218,7 @@ def _ssl_context() -> SSLContext:
 
 def _path(machine_id: str, verb: str) -> str:
     if machine_id in ("", ".", ".."):
-        raise Gone("no machine has such an id")
+        raise Gone("No machine has such an id.")
     return f"/instances/{quote(machine_id, safe='')}/{verb}"
 
 
@@ -242,14 +243,14 @@ def _decoded(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        raise Unclear("Shadeform's answer cannot be read") from None
+        raise Unclear("Shadeform's answer cannot be read.") from None
 
 
 def _machine(item: Any) -> Machine:
     if not isinstance(item, dict) or not all(
         item.get(name) and isinstance(item[name], str) for name in ("id", "status")
     ):
-        raise Unclear("Shadeform's answer does not describe a machine")
+        raise Unclear("Shadeform's answer does not describe a machine.")
     status: str = item["status"]
     port = item.get("ssh_port")
     return Machine(
@@ -279,9 +280,44 @@ def _dollars(value: object) -> Decimal:
     return dollars if dollars.is_finite() and dollars >= 0 else Decimal(0)
 
 
-def _is_offer(kind: dict[str, Any]) -> bool:
-    names = ("cloud", "region", "shade_instance_type")
-    return type(kind.get("hourly_price")) is int and all(isinstance(kind.get(name), str) for name in names)
+def _offer(item: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the contract's InstanceType, None for what an engine cannot be installed on."""
+    places = item.get("availability")
+    places = [place for place in places if _is_place(place)] if isinstance(places, list) else []
+    named = all(isinstance(item.get(name), str) for name in ("cloud", "shade_instance_type"))
+    # In a container there is no systemd to keep the engine running.
+    if (
+        not named
+        or not places
+        or type(item.get("hourly_price")) is not int
+        or item.get("deployment_type") == "container"
+    ):
+        return None
+    best = next((place for place in places if place.get("available")), places[0])
+    offer = {
+        "cloud_instance_type": "",
+        "deployment_type": "vm",
+        "region": best["region"],
+        **item,
+        "id": f"{item['cloud']}.{item['shade_instance_type']}",
+        "rental_type": "on_demand",
+        "availability": places,
+    }
+    bounds = offer.pop("boot_time", None)
+    return offer | _boot_time(bounds)
+
+
+def _is_place(place: object) -> bool:
+    return isinstance(place, dict) and isinstance(place.get("region"), str)
+
+
+def _boot_time(given: object) -> dict[str, Any]:
+    """The contract has an average where Shadeform has bounds."""
+    bounds = [given.get(name) for name in ("min_boot_in_sec", "max_boot_in_sec")] if isinstance(given, dict) else []
+    known = [bound for bound in bounds if isinstance(bound, int)]
+    if not known:
+        return {}
+    return {"boot_time": {"average_seconds": sum(known) // len(known), "updated_at": NO_TIME, "sample_size": 0}}
 
 
 def _words(content: bytes) -> str:
