@@ -76,7 +76,7 @@ async def _follow(
     named: bool,
 ) -> AsyncIterator[bytes]:
     sent: OrderedDict[str, int] = OrderedDict()
-    beat_at = time.monotonic() + HEARTBEAT_SECONDS
+    beat_at = checked_at = time.monotonic()
     with listening(*seen(*names)) as bell:
         while True:
             bell.clear()
@@ -84,17 +84,19 @@ async def _follow(
             for name, document in found:
                 if _is_news(sent, f"{name} {document['id']}", document):
                     yield write(name if named else "", document)
-                    beat_at = time.monotonic() + HEARTBEAT_SECONDS
+                    beat_at = time.monotonic()
             if over:
                 return
             await asyncio.sleep(LEAST_PAUSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await bell.wait()
-            if time.monotonic() >= beat_at:
-                beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            if time.monotonic() - checked_at > TICK_SECONDS:
+                checked_at = time.monotonic()
                 if not await on_rows(allowed):
                     raise Cut
+            if time.monotonic() - beat_at > HEARTBEAT_SECONDS:
+                beat_at = time.monotonic()
                 yield write("", None)
 
 
