@@ -483,3 +483,12 @@ def test_an_engine_that_runs_meanwhile_goes_on_as_it_is(line, update, shop):
     works(line)
     line.close()
     assert line.plane.connection(2).wait("hello")["version"] == "v1.2.3"
+
+
+def test_a_file_that_was_replaced_meanwhile_keeps_its_previous(plane, ready, update, shop, file, dist):
+    """As when two engines of one host run the same file."""
+    assert update("--manifest-base", shop.url).returncode == 0
+    ready.send("restart", epoch=7)
+    assert plane.connection(2).wait("hello")["version"] == "v1.3.0"
+    previous = file.with_name("engine.previous").read_bytes()
+    assert previous == (dist / "v1.2.3" / "inferencesh-engine").read_bytes()
