@@ -16,8 +16,10 @@ from functools import partial
 
 import pytest
 
+from engines.agent import package
 from engines.controlplane.providers import launch
 from engines.controlplane.providers.base import Refused
+from tests.agent.scripted import KEY, ScriptedControlPlane
 from tests.providers.conftest import ENGINE_KEY
 
 PROGRAM = b"#!/usr/bin/env python3\nprint('the engine')\n"
@@ -171,6 +173,30 @@ def test_who_is_not_root_asks_sudo(machine, boots):
     assert boots().returncode == 0
     assert machine.called.read_text().startswith("sudo -n -- ")
     assert not machine.root.exists()
+
+
+@pytest.mark.processes
+def test_what_it_installs_is_an_engine_that_connects(machine, dist, order):
+    package.build("v9.9.9", dist[0])
+    plane = ScriptedControlPlane().start()
+    # The address is the plane's in the engine's flags; the release lies elsewhere.
+    done = machine.run(replace(order.launch, api_url=dist[1], api_key=KEY))
+    assert done.returncode == 0, done.stderr
+    words = [word.replace(dist[1], plane.url).replace("/var/lib", f"{machine.root}/var") for word in started(machine)]
+    words = [
+        word.replace("/opt/inf", f"{machine.root}/opt/inf").replace("=/etc/", f"={machine.root}/etc/") for word in words
+    ]
+    name, _, value = machine.read("etc/inferencesh-engine/key.env").strip().partition("=")
+    engine = subprocess.Popen(words, env={"PATH": os.defpath, name: value.strip('"')}, stdout=subprocess.DEVNULL)
+    try:
+        plane.connection()
+        told = plane.registrations[0]
+        assert told["local_engine_state"]["id"] == "eng_1"
+        assert told["system_info"]["engine_version"] == "v9.9.9"
+    finally:
+        engine.kill()
+        engine.wait()
+        plane.stop()
 
 
 @pytest.mark.parametrize("change", [{"api_key": "two\nlines"}, {"api_key": ""}, {"api_url": "ftp://api.example.com"}])
