@@ -37,6 +37,15 @@
   };
   setInterval(tick, 1000);
 
+  // The exact time opens to the left where there is no room to the right.
+  const EXACT_WIDTH = 180;
+  const lean = ({ target }) => {
+    const time = target.closest?.("time.when");
+    const room = time && document.documentElement.clientWidth - time.getBoundingClientRect().left;
+    time?.classList.toggle("is-at-edge", room < EXACT_WIDTH);
+  };
+  for (const name of ["pointerover", "focusin"]) document.addEventListener(name, lean);
+
   // Toasts: results of what was asked. Those that report trouble stay until they are closed.
   const TOAST_MS = 6000;
   const iconOf = (name) => {
