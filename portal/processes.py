@@ -40,6 +40,7 @@ class Spec:
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of ours
     answers: Callable[[], bool] | None = None  # whether it is ready; None: at once
     may_end: bool = False  # exit code 0 is its own decision: leave it
+    without_us: signal.Signals = signal.SIGKILL  # what it gets when we die without having stopped it
 
 
 class Child:
@@ -117,14 +118,14 @@ def spawn(spec: Spec, **streams: Any) -> subprocess.Popen[bytes]:
         env=environment,
         **{"stdin": subprocess.DEVNULL, **streams},
         start_new_session=True,
-        preexec_fn=lambda: _in_the_child(parent),
+        preexec_fn=lambda: _in_the_child(parent, spec.without_us),
     )
 
 
-def _in_the_child(parent: int) -> None:
+def _in_the_child(parent: int, without_us: signal.Signals) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, without_us, 0, 0, 0)
     # We may have died before the kernel knew whom to tell.
     if os.getppid() != parent:
         os._exit(1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -85,9 +86,12 @@ def broker(place: Place) -> Spec:
     return place.spec("broker", broker_binary(), *words, answers=lambda: _pong(path))
 
 
-def control_plane(place: Place) -> Spec:
+def control_plane(place: Place, image: Path | None = None) -> Spec:
+    """The Engines API. `image` is the one-file engine that its local cloud's machines boot."""
     answers = f"{place.api_url}/healthz"
-    return place.spec("controlplane", *_uvicorn(place.api_port), SERVES="api", answers=lambda: ok(answers))
+    machines = {"LOCAL_CLOUD_IMAGE": image} if image else {}
+    words = _uvicorn(place.api_port)
+    return place.spec("controlplane", *words, SERVES="api", answers=lambda: ok(answers), **machines)
 
 
 def portal(place: Place) -> Spec:
@@ -105,8 +109,24 @@ def beat(place: Place) -> Spec:
     return place.spec("beat", PYTHON, "-m", "celery", "-A", "portal", "beat", *flags)
 
 
-def engine(place: Place, name: str, cpus: int, key: str, grace: int = GRACE) -> Spec:
-    """A real engine of `cpus` CPU workers. It may end by itself: a drained engine does."""
+def release(place: Place, version: str, channel: str) -> Spec:
+    """Builds this tree's engine as a release, into the folder that the control plane hands out."""
+    words = ("--version", version, "--channel", channel, "--out", place.data / "dist")
+    return place.spec(f"release-{channel}", PYTHON, "-m", "engines.agent.package", *words)
+
+
+def cloud(place: Place) -> Spec:
+    """The host of the local cloud: boots its machines, which are engines on this machine."""
+    words = (PYTHON, "-m", "engines.controlplane.providers.local_host", place.data / "cloud")
+    # It ends its engines, which would outlive it otherwise.
+    return place.spec("cloud", *words, without_us=signal.SIGTERM)
+
+
+def engine(place: Place, name: str, cpus: int, key: str, program: Path | None = None, grace: int = GRACE) -> Spec:
+    """A real engine of `cpus` CPU workers. It may end by itself: a drained engine does.
+
+    `program` is its one-file build, which it can update; without one it runs from the source tree.
+    """
     folder = place.data / "engines" / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = {
@@ -119,8 +139,8 @@ def engine(place: Place, name: str, cpus: int, key: str, grace: int = GRACE) -> 
     }
     config = folder.with_suffix(".json")
     private(config, json.dumps(settings, indent=2) + "\n")
-    words = (PYTHON, "-m", "engines.agent", "serve", "--config", config)
-    return place.spec(name, *words, may_end=True)
+    words = (PYTHON, program) if program else (PYTHON, "-m", "engines.agent")
+    return place.spec(name, *words, "serve", "--config", config, may_end=True)
 
 
 def feeder(place: Place, key: str) -> Spec:

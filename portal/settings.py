@@ -185,7 +185,8 @@ ENGINE_DIST_URL = env.str("ENGINE_DIST_URL", "").rstrip("/")  # or where else th
 SHADEFORM_API_KEY = env.str("SHADEFORM_API_KEY", "")
 SHADEFORM_URL = env.str("SHADEFORM_URL", "https://api.shadeform.ai/v1").rstrip("/")
 LOCAL_CLOUD_DIR = env.str("LOCAL_CLOUD_DIR", str(DATA_DIR / "cloud") if EMBEDDED else "")
-LOCAL_CLOUD_COMMAND = env.list("LOCAL_CLOUD_COMMAND", default=[sys.executable, "-m", "engines.agent"])
+LOCAL_CLOUD_IMAGE = env.str("LOCAL_CLOUD_IMAGE", "")  # an engine as one file; each machine gets a copy
+LOCAL_CLOUD_COMMAND = [sys.executable, *(["{engine}"] if LOCAL_CLOUD_IMAGE else ["-m", "engines.agent"])]
 
 # How long one call to an Engines API may take. Drain is accepted at once: nothing waits here for an engine.
 ENGINES_API_TIMEOUT = 10.0

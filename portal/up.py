@@ -22,7 +22,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Max
 
-from portal import services
+from engines.agent.version import VERSION
+from portal import fleet, services
 from portal.env import DATA_DIR, broker_socket, env
 from portal.processes import Child, Failed, Spec, Stopped, rest, rotate, signals_held, spawn, stop
 from portal.services import Place
@@ -35,6 +36,7 @@ PREPARING = {
     "migrate-api": ("Migrating the control plane's database", ("migrate", "--noinput", "--database", "controlplane")),
     "static-files": ("Collecting the static files", ("collectstatic", "--noinput", "--verbosity", "0")),
 }
+RELEASES = {"stable": VERSION, "canary": fleet.canary(VERSION)}
 FLEET = {"studio-a": 3, "studio-b": 2, "night-shift": 2}  # CPU workers
 ADMIN, READER = "engines:read,engines:write,tasks:read,tasks:write", "engines:read"
 PEOPLE = {"admin@demo.example": ADMIN, "billing@demo.example": READER, "auditor@demo.example": READER}
@@ -100,10 +102,12 @@ class Site:
         say("Preparing the databases…")
         prepare(self.place)
         say("Starting…")
+        image = fleet.released(self.place, VERSION)
         control_plane, portal = (
-            self.launch(services.control_plane(self.place)),
+            self.launch(services.control_plane(self.place, image)),
             self.launch(services.portal(self.place)),
         )
+        self.launch(services.cloud(self.place))
         before = last_sign()
         worker = self.launch(services.worker(self.place))
         self.launch(services.beat(self.place))
@@ -111,7 +115,8 @@ class Site:
         demo = demo_team(self.place)
         self._ready(portal)
         for name, cpus in FLEET.items():
-            self.launch(services.engine(self.place, name, cpus, demo.engines))
+            program = fleet.program(self.place, name, VERSION)
+            self.launch(services.engine(self.place, name, cpus, demo.engines, program))
         self.launch(services.feeder(self.place, demo.feeder))
         works = wait_for_work(worker, before)
         say(banner(self.place, demo))
@@ -197,8 +202,10 @@ def preflight(place: Place) -> None:
 
 
 def prepare(place: Place, pause: Pause = rest) -> None:
-    """Migrate both databases and collect the static files. Raises Failed with the cause."""
-    jobs = [Child(services.manage(place, name, *words), place.logs) for name, (_, words) in PREPARING.items()]
+    """Migrate both databases, collect the static files and build the engine. Raises Failed with the cause."""
+    specs = [services.manage(place, name, *words) for name, (_, words) in PREPARING.items()]
+    specs += [services.release(place, tag, channel) for channel, tag in RELEASES.items()]
+    jobs = [Child(spec, place.logs) for spec in specs]
     try:
         for job in jobs:
             rotate(job.log)
@@ -210,7 +217,8 @@ def prepare(place: Place, pause: Pause = rest) -> None:
             job.kill()
     for job in jobs:
         if job.code:
-            raise Failed(f"{PREPARING[job.spec.name][0]} failed: {job.last_words()} (all of it: {job.log})")
+            what = PREPARING.get(job.spec.name, ("Building the engine's releases", ()))[0]
+            raise Failed(f"{what} failed: {job.last_words()} (all of it: {job.log})")
 
 
 def wait_until_ready(child: Child, pause: Pause = rest) -> None:
@@ -265,6 +273,9 @@ def demo_team(place: Place) -> Demo:
     keys = make_keys(place, {**wanted, **PROGRAMS})
     demo = Demo(password, place.api_url, *(keys.pop(name) for name in PROGRAMS))
     ask(place, "make_demo", {"password": password, "base_url": place.api_url, "keys": keys})
+    ask(place, "set_balance", None, words=("--team", "demo", "--dollars", fleet.BALANCE))
+    if trouble := fleet.rent(place, demo.feeder):
+        say(f"! The demo has no cloud engine: {trouble}")
     # Last: a start that ends before this line makes the team again.
     demo.keep(place)
     return demo
@@ -284,10 +295,10 @@ def make_keys(place: Place, wanted: dict[str, tuple[str, str]], pause: Pause = r
     return {who: str(key) for who, key in json.loads(said).items()}
 
 
-def ask(place: Place, command: str, given: object, pause: Pause = rest) -> str:
+def ask(place: Place, command: str, given: object, pause: Pause = rest, words: tuple[str, ...] = ()) -> str:
     """Run a `manage.py` command with JSON on its stdin; return what it printed. Raises Failed with its last words."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    process = spawn(services.manage(place, command, command), **pipes)
+    process = spawn(services.manage(place, command, command, *words), **pipes)
     try:
         # What goes in and out is small: no pipe fills up while nobody reads it.
         assert process.stdin is not None

@@ -168,7 +168,7 @@ class Stack:
         body = {"app": "sleep", "input": given, "workers": [f"{on}-cpu-0"]}
         with self.api() as api:
             task = api.post("/run", json=body).raise_for_status().json()["id"]
-        wait_for(lambda: f"task {task} started" in self.log(on), 20, f"start of {task} on {on}")
+        wait_for(lambda: f"task {task} taken" in self.log(on), 20, f"start of {task} on {on}")
         return task
 
     def task(self, task_id):

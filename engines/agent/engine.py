@@ -121,6 +121,7 @@ class Engine:
         else:
             task = Task(assign, self.changed)
             self.running[task_id] = task  # the worker is taken from here on
+            say(f"task {task.id} taken on worker {self._label(task)}: {assign['app']}")
             job = asyncio.create_task(self._run(task, self.workers[assign["worker_id"]]))
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
@@ -248,7 +249,6 @@ class Engine:
         self._ended(task, held)
 
     def _started(self, task: Task) -> None:
-        say(f"task {task.id} started on worker {self._label(task)}: {task.assign['app']}")
         if self.session is not None:
             self.session.reply("task_accepted", {"task_id": task.id})
 

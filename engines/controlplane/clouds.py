@@ -21,6 +21,7 @@ def _clouds() -> providers.Clouds:
     return providers.Clouds(
         local_folder=Path(folder) if folder else None,
         local_command=settings.LOCAL_CLOUD_COMMAND,
+        local_image=settings.LOCAL_CLOUD_IMAGE,
         shadeform_key=settings.SHADEFORM_API_KEY,
         shadeform_url=settings.SHADEFORM_URL,
     )

@@ -4,7 +4,7 @@ from django.utils.timezone import now
 
 from engines import wire
 from engines.controlplane import frames, tasks
-from engines.controlplane.enums import LIVE, EngineState
+from engines.controlplane.enums import LIVE, EngineState, FollowUp
 from engines.controlplane.hearing import settle
 from engines.controlplane.models import Engine, atomic
 from engines.controlplane.sessions import Over, Session, frame, instance, locked_tasks
@@ -31,7 +31,8 @@ def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
 
 def _register(engine: Engine, session: Session, hello: frames.Hello) -> None:
     at = now()
-    first = engine.state == EngineState.PENDING
+    back = engine.state == EngineState.RESTARTING and engine.follow_up == FollowUp.NOTHING
+    first = back or engine.state == EngineState.PENDING
     Engine.objects.filter(pk=engine.pk).update(
         **({"state": EngineState.RUNNING, "state_at": at} if first else {}),
         session=session.id,

@@ -72,8 +72,13 @@ def _failed(engine: Engine, error: str, facts: dict[str, Any]) -> None:
 
 
 def came_back(engine: Engine) -> None:
-    """A new process of an engine that was being updated has registered: say in memory what became of the update."""
-    engine.state, engine.follow_up = EngineState.RUNNING, FollowUp.NOTHING
+    """A new process of an engine that was to be replaced has registered: say in memory what that means.
+
+    One that was restarting goes on restarting until its hello; without a follow-up it is known to be back.
+    """
+    engine.follow_up = FollowUp.NOTHING
+    if engine.state != EngineState.RESTARTING:
+        engine.state = EngineState.RUNNING
     if engine.update_phase != UpdatePhase.READY:
         return
     if engine.version == engine.update_version:

@@ -15,9 +15,9 @@ TASKS = 200
 FLEET = ("north", "east", "south", "west")
 
 
-def started(log):
-    """The ids of the tasks that an engine started, in order."""
-    return re.findall(r"task (\S+) started", log)
+def taken(log):
+    """The ids of the tasks that an engine took, in order."""
+    return re.findall(r"task (\S+) taken", log)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def after_the_storm(stack):
             .json()["id"]
             for number in range(TASKS)
         ]
-        wait_for(lambda: len(started(stack.log("north"))) >= 5, 60, "five tasks started on north")
+        wait_for(lambda: len(taken(stack.log("north"))) >= 5, 60, "five tasks taken by north")
         api.post(f"/engines/{uids['north']}/drain").raise_for_status()
     stack.kill("controlplane")
     stack.start("controlplane")
@@ -61,19 +61,19 @@ def test_no_task_is_lost(after_the_storm):
 
 
 def test_no_task_runs_twice(after_the_storm):
-    starts = Counter(task for log in after_the_storm["logs"].values() for task in started(log))
+    starts = Counter(task for log in after_the_storm["logs"].values() for task in taken(log))
     assert {task for task, times in starts.items() if times != 1} == set()
     assert set(starts) == set(after_the_storm["tasks"])
 
 
-def test_the_drained_engine_starts_nothing_after_it_was_told(after_the_storm):
+def test_the_drained_engine_takes_nothing_after_it_was_told(after_the_storm):
     told = after_the_storm["logs"]["north"].split("drain asked", 1)
     assert len(told) == 2
-    assert started(told[1]) == []
+    assert taken(told[1]) == []
 
 
 def test_the_others_took_what_was_left(after_the_storm):
-    assert all(started(after_the_storm["logs"][name]) for name in FLEET)
+    assert all(taken(after_the_storm["logs"][name]) for name in FLEET)
 
 
 def test_the_drained_engine_ended_well(after_the_storm):

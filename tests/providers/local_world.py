@@ -35,7 +35,7 @@ class World:
     def clock(self) -> datetime:
         return now() + timedelta(seconds=self.later)
 
-    def order(self, name: str = "engine-eng_1", engine: str = "box", kind: str = "local.cpu-1", **more: Any) -> Order:
+    def order(self, name: str = "engine-eng_1", engine: str = "box", kind: str = "cpu-1", **more: Any) -> Order:
         return Order(name, "local", "here", kind, Launch("eng_1", engine, self.url, KEY), **more)
 
     def active(self, engine: str = "box", **more: Any) -> str:

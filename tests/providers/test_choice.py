@@ -5,12 +5,12 @@ import pytest
 from engines.controlplane.providers import Clouds
 from engines.controlplane.providers.base import Refused
 
-NONE = Clouds(local_folder=None, local_command=[], shadeform_key="", shadeform_url="")
+NONE = Clouds(local_folder=None, local_command=[], local_image="", shadeform_key="", shadeform_url="")
 
 
 @pytest.fixture
 def both(tmp_path):
-    return Clouds(tmp_path / "cloud", ["engine"], "shade-key", "https://api.shadeform.ai/v1")
+    return Clouds(tmp_path / "cloud", ["engine"], "", "shade-key", "https://api.shadeform.ai/v1")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_what_is_not_configured_is_refused_with_the_settings_name(cloud, setting
 
 def test_only_what_is_configured_is_asked_for_types(both, tmp_path):
     assert [provider.name for provider in both.all()] == ["local", "shadeform"]
-    assert [provider.name for provider in Clouds(tmp_path / "cloud", [], "", "").all()] == ["local"]
+    assert [provider.name for provider in Clouds(tmp_path / "cloud", [], "", "", "").all()] == ["local"]
     assert NONE.all() == []
 
 

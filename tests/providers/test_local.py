@@ -24,11 +24,11 @@ from tests.providers.local_world import KEY
 def test_the_types_say_that_it_is_this_machine(world):
     offers = {kind["shade_instance_type"]: kind for kind in world.cloud.types()}
     assert {name: kind["hourly_price"] for name, kind in offers.items() if "cpu" in name} == {
-        "local.cpu-1": 60,
-        "local.cpu-2": 120,
-        "local.cpu-4": 250,
+        "cpu-1": 60,
+        "cpu-2": 120,
+        "cpu-4": 250,
     }
-    one = offers["local.cpu-1"]
+    one = offers["cpu-1"]
     assert (one["cloud"], one["region"], one["cloud_instance_type"]) == ("local", "here", "this machine")
     assert one["configuration"]["vcpus"] == os.cpu_count()
     assert one["configuration"]["num_gpus"] == 0
@@ -43,10 +43,10 @@ def test_gpus_are_offered_where_there_are_some(world, tmp_path, monkeypatch):
     local._gpus.cache_clear()
     try:
         offer = world.cloud.types()[-1]
-        assert offer["shade_instance_type"] == "local.gpu-2"
+        assert offer["shade_instance_type"] == "gpu-2"
         has = {"gpu_type": "NVIDIA L4", "num_gpus": 2, "vram_per_gpu_in_gb": 22}
         assert has.items() <= offer["configuration"].items()
-        made = world.cloud.create(world.order(kind="local.gpu-2"))
+        made = world.cloud.create(world.order(kind="gpu-2"))
         workers = json.loads((world.path(made) / "config.json").read_text())["workers"]
         assert workers["gpu"] == [{"gpus": [0]}, {"gpus": [1]}]
     finally:
@@ -124,7 +124,7 @@ def test_the_key_is_in_one_file_for_its_owner_alone(world):
     assert KEY not in repr((world.cloud, world.machine(made), world.order()))
 
 
-@pytest.mark.parametrize(("kind", "count"), [("local.cpu-1", 1), ("local.cpu-2", 2), ("local.cpu-4", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("cpu-1", 1), ("cpu-2", 2), ("cpu-4", 4)])
 def test_the_type_decides_about_the_workers(world, kind, count):
     made = world.cloud.create(world.order(kind=kind))
     flags = {"config": str(world.path(made) / "config.json"), "name": "box", "api_url": world.url}
@@ -281,7 +281,7 @@ def test_an_extension_keeps_it(world):
 
 
 def test_it_costs_its_price_from_when_it_is_active(world, monkeypatch):
-    made = world.active(kind="local.cpu-4")
+    made = world.active(kind="cpu-4")
     monkeypatch.setattr(local, "now", lambda: datetime.fromisoformat(world.seen(made)["active_at"]) + DAY)
     assert world.machine(made).cost == Decimal("60.0000")
 

@@ -180,7 +180,7 @@ def real(tmp_path: Path, plane: ScriptedControlPlane, monkeypatch: pytest.Monkey
 
 
 def test_a_real_engine_connects_as_the_one_that_was_ordered(real, plane):
-    real.cloud.create(real.order(kind="local.cpu-2"))
+    real.cloud.create(real.order(kind="cpu-2"))
     hello = plane.connection()
     assert hello.ended is False
     body = plane.registrations[0]

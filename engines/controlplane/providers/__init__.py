@@ -12,6 +12,7 @@ class Clouds:
 
     local_folder: Path | None
     local_command: list[str]
+    local_image: str
     shadeform_key: str = field(repr=False)
     shadeform_url: str
 
@@ -23,7 +24,7 @@ class Clouds:
 
             if self.local_folder is None:
                 raise Refused("The local cloud is not configured: set LOCAL_CLOUD_DIR.")
-            return LocalCloud(self.local_folder, self.local_command)
+            return LocalCloud(self.local_folder, self.local_command, image=self.local_image)
         from engines.controlplane.providers.shadeform import Shadeform
 
         if not self.shadeform_key:

@@ -39,19 +39,26 @@ class Kind:
 
 
 KINDS = {
-    "local.cpu-1": Kind(60, cpus=1),
-    "local.cpu-2": Kind(120, cpus=2),
-    "local.cpu-4": Kind(250, cpus=4),
+    "cpu-1": Kind(60, cpus=1),
+    "cpu-2": Kind(120, cpus=2),
+    "cpu-4": Kind(250, cpus=4),
 }
 
 
 class LocalCloud:
-    """Machines of `folder`. `command` starts an engine; by default the one in this source tree."""
+    """Machines of `folder`. `command` starts an engine; by default the one in this source tree.
+
+    `{engine}` in it stands for a file that is the machine's own, copied from `image` when it boots: an engine that is
+    one file can then be updated without the others.
+    """
 
     name = "local"
 
-    def __init__(self, folder: Path, command: Sequence[str] = (), *, boot_seconds: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str] = (), *, image: str = "", boot_seconds: float | None = None
+    ) -> None:
         self._folder = Folder(folder)
+        self._image = image
         self._command = list(command) or [sys.executable, "-m", "engines.agent"]
         given = os.environ.get("LOCAL_CLOUD_BOOT_SECONDS") or BOOT_SECONDS
         self._boot_seconds = float(given) if boot_seconds is None else boot_seconds
@@ -77,6 +84,7 @@ class LocalCloud:
             engine_name=order.launch.engine_name,
             api_url=order.launch.api_url,
             command=self._command,
+            image=self._image,
             created_at=now().isoformat(),
             **_limits(order.delete_at, order.spend_limit),
         )
@@ -187,7 +195,7 @@ def _fail_last(fault: str) -> None:
 def kinds() -> dict[str, Kind]:
     """The instance types of this machine, one with GPUs only if there are any."""
     gpus = len(_gpus())
-    return {**KINDS, **({f"local.gpu-{gpus}": Kind(400 * gpus, gpus=gpus)} if gpus else {})}
+    return {**KINDS, **({f"gpu-{gpus}": Kind(400 * gpus, gpus=gpus)} if gpus else {})}
 
 
 def _limits(delete_at: datetime | None, spend_limit: Decimal | None) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Wanted:
     spend_limit: str | None = None
     restarts: int = 0  # asked for so far
     deleting: bool = False
+    image: str = ""  # the file that `{engine}` in the command is a copy of
 
     def age(self, now: datetime) -> float:
         return (now - datetime.fromisoformat(self.created_at)).total_seconds()
@@ -100,6 +101,16 @@ class Place:
 
     def key(self) -> str:
         return (self.path / "key").read_text(encoding="ascii")
+
+    def engine(self, image: str) -> Path:
+        """The machine's own engine, installed from `image` if it is not there yet. Raises OSError."""
+        own = self.path / "engine"
+        if image and not own.exists():
+            fresh = own.with_suffix(".new")
+            shutil.copyfile(image, fresh)
+            fresh.chmod(0o700)
+            fresh.replace(own)
+        return own
 
     def exit_code(self) -> int:
         """What the engine that ran last ended with, -1 if it did not live to tell."""

@@ -149,8 +149,10 @@ class Keeper:
             "--engine-id": wanted.engine_id,
             "--config": str(self._place.path / "config.json"),
         }
-        command = [*wanted.command, "serve", *(f"{flag}={value}" for flag, value in flags.items()), self._mark()]
         place = self._place
+        engine_file = str(place.engine(wanted.image))
+        command = [word.replace("{engine}", engine_file) for word in wanted.command]
+        command += ["serve", *(f"{flag}={value}" for flag, value in flags.items()), self._mark()]
         engine = local_process.start(command, key=place.key(), log=place.log, exit_file=place.exit_file)
         self._started_at = time.monotonic()
         place.see(replace(seen, engine=engine, exit=None))
