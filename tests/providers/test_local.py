@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 from dataclasses import replace
@@ -14,7 +15,8 @@ from engines.agent import config
 from engines.controlplane.providers import local
 from engines.controlplane.providers.base import Refused, Unclear
 from engines.controlplane.providers.local import LocalCloud
-from engines.controlplane.providers.local_folder import now
+from engines.controlplane.providers.local_folder import Folder, Place, now
+from engines.controlplane.providers.local_host import Host
 from tests.agent.process import alive
 from tests.providers.local_world import KEY
 
@@ -173,6 +175,7 @@ def test_each_restart_cuts_once(world):
     world.steps()
     assert len(world.pids(made)) == 2
     assert len(world.notes(made, "stopped")) == 1
+    assert world.seen(made)["restarts"] == 1
 
 
 def test_two_restarts_cut_twice(world, capsys):
@@ -280,6 +283,22 @@ def test_an_extension_keeps_it(world):
     assert datetime.fromisoformat(machine.facts["auto_delete"]["date_threshold"]) == end + timedelta(hours=2)
 
 
+def test_an_extension_counts_that_came_while_the_host_looked(world):
+    end = now() + timedelta(hours=1)
+    made = world.active(delete_at=end)
+    asked = []
+
+    def looked_at():
+        if not asked:
+            asked.append(world.cloud.set_auto_delete(made, end + timedelta(hours=2), None))
+        return end + timedelta(seconds=1)
+
+    world.host = Host(world.folder, clock=looked_at)
+    world.steps()
+    assert asked
+    assert world.machine(made).status == "active"
+
+
 def test_it_costs_its_price_from_when_it_is_active(world, monkeypatch):
     made = world.active(kind="cpu-4")
     monkeypatch.setattr(local, "now", lambda: datetime.fromisoformat(world.seen(made)["active_at"]) + DAY)
@@ -316,8 +335,22 @@ def test_a_machine_on_its_way_out_takes_no_change(world):
         world.cloud.restart(made)
 
 
-@pytest.mark.parametrize("machine_id", ["", "..", "../gone", "unknown"])
+def test_a_machine_that_goes_while_it_is_read_is_gone(world, monkeypatch):
+    made = world.active()
+    os.kill(world.pids(made)[0], signal.SIGKILL)
+    seen = Place.seen
+
+    def too_late(place):
+        Folder(world.folder).bury(place, "", Decimal(0), now())
+        return seen(place)
+
+    monkeypatch.setattr(Place, "seen", too_late)
+    assert world.cloud.info(made) is None
+
+
+@pytest.mark.parametrize("machine_id", ["", "..", "../elsewhere", "unknown"])
 def test_an_unknown_id_is_no_machine(world, machine_id):
+    shutil.copytree(world.path(world.cloud.create(world.order())), world.folder / "elsewhere")
     assert world.cloud.info(machine_id) is None
     world.cloud.delete(machine_id)
     with pytest.raises(Refused):

@@ -148,7 +148,7 @@ def test_another_process_under_its_number_is_not_its_engine(world, start):
     host = start()
     made = runs(world)
     host.ends(signal.SIGTERM)
-    stranger = subprocess.Popen(["sleep", "60"])
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     noted = {"pid": stranger.pid, "started": 1, "kernel": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
     (world.path(made) / "seen.json").write_text(json.dumps({**world.seen(made), "engine": noted}))
     start()
