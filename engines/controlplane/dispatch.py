@@ -165,7 +165,7 @@ def assign(task: Task, worker: Worker) -> bool:
     The engine's row is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
     with atomic():
-        engine = Engine.objects.select_for_update().get(pk=worker.engine_id)
+        engine = Engine.objects.select_for_update(no_key=True).get(pk=worker.engine_id)
         taken = Task.objects.filter(worker=worker, status__in=LIVE).exists()
         if not engine.takes_tasks or taken or engine.deleted_at:
             return False

@@ -28,7 +28,7 @@ def dollars(microcents: int) -> str:
 
 def locked(team_id: str) -> Team:
     """Return the team's row, locked. Always the last lock that is taken."""
-    return Team.objects.select_for_update().get(pk=team_id)
+    return Team.objects.select_for_update(no_key=True).get(pk=team_id)
 
 
 def need(team: Team, microcents: int) -> None:

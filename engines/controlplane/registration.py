@@ -49,7 +49,9 @@ def register(team: Team, asked: RegisterIn) -> Engine:
 
 
 def _find(team: Team, engine_id: str) -> Engine:
-    engine = Engine.objects.select_for_update().filter(pk=engine_id, team=team, deleted_at__isnull=True).first()
+    engine = (
+        Engine.objects.select_for_update(no_key=True).filter(pk=engine_id, team=team, deleted_at__isnull=True).first()
+    )
     if engine is None:
         raise problems.not_found("engine")
     return engine

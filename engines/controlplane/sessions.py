@@ -88,7 +88,7 @@ def end(session: Session) -> None:
 
 def locked(session: Session) -> Engine:
     """Return the engine's row, locked. Raises Over if another connection or process took this one's place."""
-    engine = Engine.objects.select_for_update().get(pk=session.engine_id)
+    engine = Engine.objects.select_for_update(no_key=True).get(pk=session.engine_id)
     fence(engine, session)
     return engine
 

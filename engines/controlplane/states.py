@@ -12,7 +12,8 @@ from engines.controlplane.wakeups import DISPATCHER, seen, wake
 
 def locked(engine_id: str) -> Engine:
     """Return the engine's row, locked until the transaction ends. Always the first lock that is taken."""
-    return Engine.objects.select_for_update().get(pk=engine_id)
+    # Not its key: whoever writes a row that points to the engine, such as a task's event, need not wait, nor deadlock.
+    return Engine.objects.select_for_update(no_key=True).get(pk=engine_id)
 
 
 def instance_of(engine: Engine) -> Instance | None:
