@@ -25,7 +25,7 @@ def free_port():
 
 
 class Server:
-    def __init__(self, folder, **environment):
+    def __init__(self, folder, team="acme", **environment):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process = None
@@ -40,7 +40,8 @@ class Server:
             **environment,
         }
         self.run_command("migrate", "--database", "controlplane", "--noinput")
-        self.key = self.make_key("acme")
+        self.team = team
+        self.key = self.make_key(team)
         self.http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}", "X-API-Version": "2"},

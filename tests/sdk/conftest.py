@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 
 from engines.agent import package
 from tests.agent.process import AgentProcess
-from tests.controlplane.server import Server, until
+from tests.controlplane.server import ROOT, Server, until
 from tests.sdk import node
 
-LONGEST = 100  # seconds for the whole drive
+HOST = "engines.controlplane.providers.local_host"  # boots the machines of the local cloud
+LONGEST = 110  # seconds for the whole drive
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +42,18 @@ def releases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, releases):
-    server = Server(tmp_path_factory.mktemp("api"), ENGINE_DIST_DIR=str(releases))
+    folder = tmp_path_factory.mktemp("api")
+    machines = {"LOCAL_CLOUD_DIR": str(folder / "cloud"), "LOCAL_CLOUD_BOOT_SECONDS": "0.2"}
+    team = f"team-{secrets.token_hex(4)}"  # on PostgreSQL all servers of a run share a database
+    server = Server(folder, team, ENGINE_DIST_DIR=str(releases), **machines)
+    host = subprocess.Popen([sys.executable, "-m", HOST, folder / "cloud"], cwd=ROOT)
     try:
-        server.run_command("set_balance", "--team", "acme", "--dollars", "250.00")
+        server.run_command("set_balance", "--team", team, "--dollars", "250.00")
         server.start()
         yield server
     finally:
+        host.terminate()
+        host.wait()
         server.close()
 
 
@@ -69,7 +77,7 @@ def running(server):
 @pytest.fixture(scope="module")
 def other_team(server):
     """The id of a team that the key is not of."""
-    key = server.make_key("others")
+    key = server.make_key(f"{server.team}-others")
     return httpx.get(f"{server.url}/me", headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()["data"][
         "team_id"
     ]

@@ -5,7 +5,7 @@
 
 import { Inference, StreamManager, StreamableManager } from '@inferencesh/sdk';
 
-const PATIENCE = 20_000; // ms for one step
+const PATIENCE = 30_000; // ms for one step
 const LATER = 50; // ms between two looks
 
 const { API_URL, API_KEY } = process.env;
@@ -151,11 +151,12 @@ async function clouding() {
   const made = await step('create in a cloud', async () => data(engines.create({ name: 'cloudy', ...(await offer()) })));
   await step('cloud active', () => until(async () => {
     const engine = await data(engines.get(made.id));
-    return engine.instance?.status === 'active' && engine;
+    return engine.instance?.status === 'active' && engine.status === 'running' && engine;
   }));
   await step('extend', () => data(engines.extend(made.id)));
   await step('extend by hours', () => data(client.http.request('post', `/engines/${made.id}/extend`, { data: { additional_hours: 2 } })));
   await step('restart', () => data(engines.restart(made.id)));
+  await step('restarted', () => settled(made.id, 'running'));
   await step('stop', () => data(engines.stop(made.id)));
   await step('cloud stopped', () => settled(made.id, 'stopped'));
   await step('delete from a cloud', () => data(engines.delete(made.id)));

@@ -13,7 +13,6 @@ COMPLETED, CANCELLED = 10, 12
 
 def value(steps, name):
     line = steps[name]
-    _there_yet(line)
     assert line["ok"], line
     return line["value"]
 
@@ -21,7 +20,6 @@ def value(steps, name):
 def refusal(steps, name):
     """The status and the code of an error."""
     line = steps[name]
-    _there_yet(line)
     assert not line["ok"], line
     return line["status"], json.loads(line["body"])["type"].rpartition("/")[2]
 
@@ -29,14 +27,8 @@ def refusal(steps, name):
 def words(steps, name):
     """The message of an error that did not come as a response."""
     line = steps[name]
-    _there_yet(line)
     assert not line["ok"], line
     return line["error"]
-
-
-def _there_yet(line):
-    if not line["ok"] and any(word in line["error"] for word in ("Cannot destructure", "properties of null")):
-        pytest.xfail("no cloud is configured yet")
 
 
 # Reading
@@ -195,7 +187,8 @@ def _end(engine):
 
 
 def test_it_restarts_a_cloud_engine(steps):
-    assert value(steps, "restart")["id"] == value(steps, "create in a cloud")["id"]
+    assert value(steps, "restart")["status"] in ("draining", "restarting")
+    assert value(steps, "restarted")["id"] == value(steps, "create in a cloud")["id"]
 
 
 def test_it_stops_a_cloud_engine(steps):
@@ -247,8 +240,8 @@ def test_a_task_for_an_engine_that_is_away_waits(steps):
 # Around
 
 
-def test_it_says_who_calls(steps):
-    assert value(steps, "me")["team"]["username"] == "acme"
+def test_it_says_who_calls(steps, server):
+    assert value(steps, "me")["team"]["username"] == server.team
 
 
 def test_a_key_it_makes_may_do_what_it_was_given(steps):
@@ -278,8 +271,8 @@ def test_its_http_client_reads_what_has_no_method(steps, path, member):
 
 
 def test_its_http_client_reads_the_instance_types(steps):
-    assert all(one["id"] == f"{one['cloud']}.{one['shade_instance_type']}" for one in value(steps, "/instances/types"))
-    assert value(steps, "/instances/types") or pytest.xfail("no cloud is configured yet")
+    assert all(one["id"].startswith(f"{one['cloud']}.") for one in value(steps, "/instances/types"))
+    assert value(steps, "/instances/types")
 
 
 def test_its_http_client_reads_the_releases(steps):
