@@ -18,7 +18,7 @@ def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
     Until this is committed nothing is dispatched to the engine and nothing of it is requeued.
     """
     with atomic():
-        engine = Engine.objects.select_for_update().get(pk=session.engine_id)
+        engine = Engine.objects.select_for_update(no_key=True).get(pk=session.engine_id)
         if engine.boot_id and hello.boot_id != engine.boot_id:
             raise Over(wire.CLOSE_REPLACED, "a newer process of this engine has registered")
         session.boot_id = hello.boot_id
