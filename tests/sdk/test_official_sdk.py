@@ -271,7 +271,7 @@ def test_its_http_client_reads_what_has_no_method(steps, path, member):
 
 
 def test_its_http_client_reads_the_instance_types(steps):
-    assert all(one["id"].startswith(f"{one['cloud']}.") for one in value(steps, "/instances/types"))
+    assert all(one["id"] == f"{one['cloud']}.{one['shade_instance_type']}" for one in value(steps, "/instances/types"))
     assert value(steps, "/instances/types")
 
 
