@@ -125,13 +125,21 @@
     if (back) back.focus();
   });
 
-  // Live updates replace whole parts: what a person unfolded stays unfolded.
+  // Live updates replace whole parts: what a person unfolded stays unfolded, and the focus stays where it was.
+  // (htmx sees to it where the element has an id.)
+  const FOCUSABLE = "a[href], button, summary, [tabindex]";
   let unfolded = [];
-  document.body.addEventListener("htmx:beforeSwap", (event) => {
-    unfolded = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+  let focused = -1;
+  document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    unfolded = [...detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    focused = [...detail.target.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
   });
-  document.body.addEventListener("htmx:afterSettle", () => {
+  document.body.addEventListener("htmx:afterSettle", ({ detail }) => {
     for (const id of unfolded) byId(id)?.setAttribute("open", "");
+    if (focused >= 0 && document.activeElement === document.body) {
+      byId(detail.target.id)?.querySelectorAll(FOCUSABLE)[focused]?.focus({ preventScroll: true });
+    }
+    focused = -1;
     tick();
   });
 

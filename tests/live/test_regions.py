@@ -25,7 +25,8 @@ HTMX = Path(django_htmx.__file__).parent / "static/django_htmx/htmx-2.min.js"
 STATIC = Path(settings.BASE_DIR) / "static"
 SCRIPTS = {"/htmx.js": HTMX, "/portal.js": STATIC / "portal.js", "/live.js": STATIC / "live.js"}
 PART = """<div id="fleet" hx-get="{path}" hx-target="#fleet" hx-swap="outerHTML" hx-sync="this:queue last"
-  hx-trigger="live-engines from:body delay:100ms, live-poll from:body">{text}</div>"""
+  hx-trigger="live-engines from:body delay:100ms, live-poll from:body">{text}
+  <a href="?one"></a><a href="?two"></a></div>"""
 SECONDS = 5.0
 
 
@@ -133,6 +134,14 @@ def test_nothing_is_asked_twice_when_nothing_changed_meanwhile(site: Site, page:
     asked(page, site, 1)
     page.wait_for_timeout(300)
     assert len(site.asked) == 1
+
+
+def test_the_focus_stays_where_it_was_when_the_part_is_replaced(site: Site, page: Page) -> None:
+    page.locator("a[href='?two']").focus()
+    site.text = "second"
+    tell(page, "engines")
+    expect(page.locator("#fleet")).to_have_text("second")
+    expect(page.locator("a[href='?two']")).to_be_focused()
 
 
 def test_a_filter_is_not_lost_when_the_part_is_being_fetched(site: Site, page: Page) -> None:
