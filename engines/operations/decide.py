@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from engines.enums import State
 from engines.models import Operation
 from engines.operations.moves import Decider, move
+from portal.accounts.models import User
 
 LONGER = timedelta(hours=2)
 
@@ -26,10 +27,22 @@ def keep_waiting(operation: Operation, *, by: Decider, now: datetime) -> None:
     move(operation, State.WORKING, now=now, by=by, note=note, deadline_at=now + LONGER)
 
 
+class NotYours(Exception):
+    """It would be sent with somebody else's key. The text says how to go on."""
+
+
 def send_again(operation: Operation, *, by: Decider, now: datetime) -> None:
-    """Have it sent once more, after a reading."""
+    """Have it sent once more, after a reading. Raises NotYours: nobody acts with another person's key."""
     _only_in(State.NEEDS_ATTENTION, operation)
+    if why_not := not_yours(operation, by.user):
+        raise NotYours(why_not)
     move(operation, State.REQUESTED, now=now, by=by, note=f"{by.user} had it sent again.", next_at=now)
+
+
+def not_yours(operation: Operation, user: User) -> str:
+    if operation.requested_by_id == user.pk:
+        return ""
+    return f"It would be sent with the key of {operation.requested_name}. Close it, then ask anew with your own."
 
 
 def close(operation: Operation, *, by: Decider, now: datetime) -> None:

@@ -19,8 +19,7 @@ from engines.snapshots import STALE_AFTER, seen_at
 from engines.workers import workers_of
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
-from portal.keyset import BadCursor, Page, paginate
-from portal.query import chips, without
+from portal.query import chips, links, page_of, without
 from portal.vault.models import Connection, StoredKey
 
 PAGE = 100
@@ -43,7 +42,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
     if not filters.form.cleaned_data.get("status"):
         rows = rows.exclude(status="deleted")
     sort = sort_of(request.GET.get("sort", ""))
-    page, bad_cursor = page_of(rows, (sort, "-id" if sort.startswith("-") else "id"), request.GET.get("cursor", ""))
+    page, bad_cursor = page_of(request, rows, (sort, "-id" if sort.startswith("-") else "id"), PAGE)
     connections = list(Connection.objects.of(request.team))
     keys = {key.connection_id: key for key in StoredKey.objects.of(request.team).filter(user=request.user)}
     prepare(page.rows, request, connections, keys, now)
@@ -65,24 +64,6 @@ def fleet(request: PortalRequest) -> HttpResponse:
 def sort_of(asked: str) -> str:
     """Only columns of the table; anything else is the default order."""
     return asked if asked.removeprefix("-") in COLUMNS else DEFAULT_SORT
-
-
-def page_of(rows: QuerySet[Any], order: tuple[str, ...], cursor: str, limit: int = PAGE) -> tuple[Page[Any], bool]:
-    """Return the page, and whether the cursor in the address was no good and the first page is shown instead."""
-    salt = f"page:{rows.model._meta.label_lower}:{order[0]}"
-    try:
-        return paginate(rows, order=order, cursor=cursor, limit=limit, salt=salt), False
-    except BadCursor:
-        return paginate(rows, order=order, cursor="", limit=limit, salt=salt), True
-
-
-def links(page: Page[Any], query: Any) -> dict[str, Any]:
-    """Return the page's rows with ready addresses of its neighbours."""
-    return {
-        "rows": page.rows,
-        "next": without(query, cursor=page.next) if page.next else None,
-        "previous": without(query, cursor=page.previous) if page.previous else None,
-    }
 
 
 def prepare(

@@ -18,11 +18,11 @@ from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
-from engines.views.fleet import automation_silence, links, page_of
+from engines.views.fleet import automation_silence
 from portal.accounts.access import may
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
-from portal.query import chips
+from portal.query import chips, links, page_of
 
 PAGE = 50
 MOMENTS = 100
@@ -39,7 +39,7 @@ STEPS: dict[str, Callable[..., None]] = {
 def operations(request: PortalRequest) -> HttpResponse:
     rows = Operation.objects.of(request.team).select_related("engine")
     filters = OperationFilter(request.GET, queryset=rows)
-    page, bad_cursor = page_of(filters.qs, ("-requested_at", "id"), request.GET.get("cursor", ""), PAGE)
+    page, bad_cursor = page_of(request, filters.qs, ("-requested_at", "id"), PAGE)
     context = {
         "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
@@ -81,6 +81,8 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
         STEPS[step](found, by=Decider(request.user, Origin.of(request)), now=db_now())
     except (Moved, ValueError):
         messages.warning(request, "The operation has moved on meanwhile; nothing was done. This is how it stands now.")
+    except decisions.NotYours as error:
+        messages.warning(request, str(error))
     url = reverse("operation", args=[found.pk])
     return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
 
@@ -95,13 +97,17 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
     shown = []
     for step, label in offers.get(State(found.state), []):
-        allowed = may(request.membership.role, f"operation-{step}")
+        why_not = ""
+        if not may(request.membership.role, f"operation-{step}"):
+            why_not = f"Your role ({request.membership.get_role_display()}) may not do this."
+        elif step == "send-again":
+            why_not = decisions.not_yours(found, request.user)
         shown.append(
             {
                 "label": label,
                 "url": reverse(f"operation-{step}", args=[found.pk]),
-                "enabled": allowed,
-                "why_not": "" if allowed else f"Your role ({request.membership.get_role_display()}) may not do this.",
+                "enabled": not why_not,
+                "why_not": why_not,
                 "confirm": sure.get(step, ""),
             }
         )

@@ -182,6 +182,28 @@ def test_a_person_keeps_waiting_for_a_stuck_drain(operation, olga, client_of):
     assert (state.state, state.deadline_at > before) == (State.WORKING, True)
 
 
+def test_whoever_asked_has_it_sent_again(operation, olga, client_of):
+    put(operation, "needs_attention")
+    client_of(olga).post(f"/operations/{operation.pk}/send-again/")
+    operation.refresh_from_db()
+    assert operation.state == State.REQUESTED
+
+
+def test_nobody_sends_again_with_the_key_of_another_person(operation, ada, client_of):
+    put(operation, "needs_attention")
+    shown = client_of(ada).get(f"/operations/{operation.pk}/").content.decode()
+    page = client_of(ada).post(f"/operations/{operation.pk}/send-again/", follow=True).content.decode()
+    operation.refresh_from_db()
+    assert operation.state == State.NEEDS_ATTENTION
+    assert "the key of Olga" in shown
+    assert "ask anew with your own" in page
+
+
+def test_closing_asks_once_more(operation, ada, client_of):
+    put(operation, "needs_attention")
+    assert "The engine is not told." in client_of(ada).get(f"/operations/{operation.pk}/").content.decode()
+
+
 def test_an_entered_key_is_checked_and_stored(api, olga, client_of, acme_connection):
     prefix = f"c{acme_connection.pk}"
     sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
