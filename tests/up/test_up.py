@@ -113,7 +113,7 @@ class TestRunning:
 
     def test_a_worker_is_at_work_when_it_says_where_the_portal_is(self, running):
         assert "The worker does not answer" not in running.said
-        with sqlite3.connect(running.place.data / "portal.sqlite3") as database:
+        with contextlib.closing(sqlite3.connect(running.place.data / "portal.sqlite3")) as database:
             seen = database.execute("SELECT worker FROM engines_automation").fetchall()
         assert [worker.rpartition(":")[2] for (worker,) in seen] == [str(running.one("celery.* worker"))]
 
