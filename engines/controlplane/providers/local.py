@@ -164,7 +164,7 @@ class LocalCloud:
 
     def _offer(self, name: str, kind: Kind) -> dict[str, Any]:
         return {
-            "id": name,
+            "id": f"{self.name}.{name}",
             "cloud": self.name,
             "region": REGION,
             "shade_instance_type": name,
