@@ -6,15 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, TextField
+from django.db.models.functions import Cast
 from django.utils.timezone import now
 
 from engines.controlplane import tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import Engine, Instance, Task, Worker, atomic
+from engines.controlplane.models import Engine, Task, Worker, atomic
 from engines.controlplane.wakeups import wake
 from engines.enums import TaskStatus
 
@@ -27,23 +29,27 @@ BUSY = "all_workers_busy"
 DRAINING = "engine_draining"
 ENDING = "paid_time_ending"
 
+HARDWARE = ("gpus", "rams", "warm_apps")
+READ = (
+    *("id", "kind", "index", "taken", *(f"{name}_text" for name in HARDWARE)),
+    *("engine_id", "engine__name", "engine__state", "engine__mode", "engine__instance__delete_at"),
+)
+
 
 @dataclass
 class Seat:
     """A worker as the dispatcher sees it: whether it could take a task at all, and whether now."""
 
-    worker: Worker
+    worker_id: str
+    engine_id: str
+    name: str  # of the worker, as callers aim at it
+    gpus: list[dict[str, Any]]
+    rams: list[dict[str, Any]]
+    warm_apps: list[str]
+    cloud: bool
+    ending: bool  # its paid time is nearly over
+    takes_tasks: bool  # its engine does
     free: bool
-    cloud: bool = False
-    ending: bool = False  # its paid time is nearly over
-
-    @property
-    def engine(self) -> Engine:
-        return self.worker.engine
-
-    @property
-    def names(self) -> tuple[str, str]:
-        return self.worker.id, f"{self.engine.name}-{self.worker.kind}-{self.worker.index}"
 
 
 def run() -> None:
@@ -61,16 +67,32 @@ def seats(team_id: str) -> list[Seat]:
     rows = Worker.objects.filter(
         engine__team=team_id, retired_at__isnull=True, engine__session__isnull=False, engine__state__in=ACTIVE
     )
-    rows = rows.annotate(taken=Exists(taken)).select_related("engine__instance")
+    # Of a thousand engines this is read many times a second: no model objects, and JSON as the text it is stored as.
+    rows = rows.annotate(taken=Exists(taken), **{f"{name}_text": Cast(name, TextField()) for name in HARDWARE})
     soon = now() + timedelta(minutes=settings.LAST_MINUTES)
-    return [_seat_of(worker, soon) for worker in rows.order_by("engine__name", "kind", "index")]
+    return [_seat_of(row, soon) for row in rows.order_by("engine__name", "kind", "index").values(*READ)]
 
 
-def _seat_of(worker: Worker, soon: datetime) -> Seat:
-    machine: Instance | None = getattr(worker.engine, "instance", None)
-    ending = machine is not None and machine.delete_at <= soon
-    free = worker.engine.takes_tasks and not worker.taken and not ending  # type: ignore[attr-defined]  # annotated
-    return Seat(worker, free, cloud=machine is not None, ending=ending)
+def _seat_of(row: dict[str, Any], soon: datetime) -> Seat:
+    paid_until = row["engine__instance__delete_at"]
+    ending = paid_until is not None and paid_until <= soon
+    takes_tasks = row["engine__state"] == EngineState.RUNNING and row["engine__mode"] == "running"
+    return Seat(
+        worker_id=row["id"],
+        engine_id=row["engine_id"],
+        name=f"{row['engine__name']}-{row['kind']}-{row['index']}",
+        **{name: _parsed(row[f"{name}_text"]) for name in HARDWARE},
+        cloud=paid_until is not None,
+        ending=ending,
+        takes_tasks=takes_tasks,
+        free=takes_tasks and not row["taken"] and not ending,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    """Workers of a kind are described by the same text. Nobody changes what is returned."""
+    return json.loads(text)
 
 
 def _place(waiting: Iterable[Task], all_seats: list[Seat]) -> None:
@@ -89,7 +111,7 @@ def _fits(seat: Seat, task: Task) -> bool:
     place = (
         {Infra.CLOUD: seat.cloud, Infra.PRIVATE: not seat.cloud}.get(Infra(task.infra), True) if task.infra else True
     )
-    aimed = not task.targets or any(name in task.targets for name in seat.names)
+    aimed = not task.targets or seat.worker_id in task.targets or seat.name in task.targets
     return place and aimed and suits(seat, task.resources)
 
 
@@ -118,15 +140,14 @@ def _bytes(size: int) -> int:
 
 def suits(seat: Seat, need: dict[str, Any]) -> bool:
     """Say whether the worker has what is needed, in the form that `needs` returns."""
-    worker = seat.worker
-    if sum(int(ram.get("total") or 0) for ram in worker.rams) < need.get("ram", 0):
+    if sum(int(ram.get("total") or 0) for ram in seat.rams) < need.get("ram", 0):
         return False
     gpu = need.get("gpu")
     if gpu is None:
         return True
     if gpu["type"] == "none":
-        return not worker.gpus
-    fitting = [each for each in worker.gpus if gpu["type"] in ("any", each.get("type"))]
+        return not seat.gpus
+    fitting = [each for each in seat.gpus if gpu["type"] in ("any", each.get("type"))]
     vram = sum(int(each.get("vram") or 0) for each in fitting)
     return bool(len(fitting) >= gpu["count"] and vram >= gpu["vram"])
 
@@ -137,8 +158,8 @@ def _ranked(task: Task, suitable: list[Seat]) -> list[Seat]:
     setup = f"@{setup_hash(task.setup)}"
 
     def rank(seat: Seat) -> tuple[bool, bool, bool]:
-        warm = any(app.startswith(name) and app.endswith(setup) for app in seat.worker.warm_apps)
-        return not warm, seat.cloud, bool(seat.worker.gpus) and "gpu" not in task.resources
+        warm = any(app.startswith(name) and app.endswith(setup) for app in seat.warm_apps)
+        return not warm, seat.cloud, bool(seat.gpus) and "gpu" not in task.resources
 
     return sorted(suitable, key=rank)
 
@@ -151,34 +172,32 @@ def setup_hash(setup: dict[str, Any]) -> str:
 
 
 def _seat(task: Task, suitable: list[Seat]) -> bool:
-    for seat in _ranked(task, suitable):
-        if seat.free:
-            seat.free = False
-            if assign(task, seat.worker):
-                return True
+    for seat in _ranked(task, [seat for seat in suitable if seat.free]):
+        seat.free = False
+        if assign(task, seat):
+            return True
     return False
 
 
-def assign(task: Task, worker: Worker) -> bool:
+def assign(task: Task, seat: Seat) -> bool:
     """Give the task to the worker; False if engine, worker or task are no longer free for it.
 
     The engine's row is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
     with atomic():
-        engine = Engine.objects.select_for_update(no_key=True).get(pk=worker.engine_id)
-        taken = Task.objects.filter(worker=worker, status__in=LIVE).exists()
+        engine = Engine.objects.select_for_update(no_key=True).defer("config", "system_info").get(pk=seat.engine_id)
+        taken = Task.objects.filter(worker=seat.worker_id, status__in=LIVE).exists()
         if not engine.takes_tasks or taken or engine.deleted_at:
             return False
         at = now()
-        name = f"{engine.name}-{worker.kind}-{worker.index}"
         try:
             tasks.move(
                 task,
                 TaskStatus.DISPATCHED,
                 EventKind.DISPATCHED,
-                f"to {name}",
+                f"to {seat.name}",
                 engine=engine,
-                worker=worker,
+                worker_id=seat.worker_id,
                 attempt=task.attempt + 1,
                 dispatched_at=at,
                 accepted_at=None,
@@ -187,7 +206,7 @@ def assign(task: Task, worker: Worker) -> bool:
             )
         except tasks.Moved:
             return False
-        Worker.objects.filter(pk=worker.pk).update(status_at=at)
+        Worker.objects.filter(pk=seat.worker_id).update(status_at=at)
         wake(engine.id)
     return True
 
@@ -206,22 +225,22 @@ def _wait(task: Task, suitable: list[Seat], at: datetime) -> None:
 
 def _explain(task: Task, suitable: list[Seat], at: datetime) -> None:
     """Note why the task waits, when that has changed."""
-    reason, engine = _reason(suitable)
+    reason, engine_id = _reason(suitable)
     since = None if suitable else (task.unmatched_since or at)
     if reason == task.waiting_for and since == task.unmatched_since:
         return
     rows = Task.objects.filter(pk=task.pk, status=TaskStatus.QUEUED)
     with atomic():
         if rows.update(waiting_for=reason, unmatched_since=since) and reason != task.waiting_for:
-            tasks.note(task, EventKind.WAITING, reason, engine)
+            tasks.note(task, EventKind.WAITING, reason, Engine.objects.filter(pk=engine_id).first())
 
 
-def _reason(suitable: list[Seat]) -> tuple[str, Engine | None]:
+def _reason(suitable: list[Seat]) -> tuple[str, str | None]:
     if not suitable:
         return NO_WORKER, None
-    taking = [seat for seat in suitable if seat.engine.takes_tasks]
+    taking = [seat for seat in suitable if seat.takes_tasks]
     if taking and all(seat.ending for seat in taking):
-        return ENDING, taking[0].engine
+        return ENDING, taking[0].engine_id
     if taking:
         return BUSY, None
-    return DRAINING, suitable[0].engine
+    return DRAINING, suitable[0].engine_id

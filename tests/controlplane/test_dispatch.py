@@ -73,19 +73,19 @@ def test_a_retired_worker_gets_nothing(agent, caller, queue):
 def test_of_two_dispatchers_one_assigns(agent, queue):
     task, seat = queue(), dispatch.seats(agent.team.pk)[0]
     stale = Task.objects.get(pk=task.pk)
-    assert dispatch.assign(task, seat.worker) is True
-    assert dispatch.assign(stale, dispatch.seats(agent.team.pk)[1].worker) is False
+    assert dispatch.assign(task, seat) is True
+    assert dispatch.assign(stale, dispatch.seats(agent.team.pk)[1]) is False
 
 
 def test_a_worker_is_taken_once(agent, queue):
-    worker = dispatch.seats(agent.team.pk)[0].worker
-    assert [dispatch.assign(queue(), worker), dispatch.assign(queue(), worker)] == [True, False]
+    seat = dispatch.seats(agent.team.pk)[0]
+    assert [dispatch.assign(queue(), seat), dispatch.assign(queue(), seat)] == [True, False]
 
 
 def test_nothing_is_given_to_an_engine_that_was_lost_meanwhile(agent, queue):
-    worker = dispatch.seats(agent.team.pk)[0].worker
+    seat = dispatch.seats(agent.team.pk)[0]
     agent.hang_up()
-    assert dispatch.assign(queue(), worker) is False
+    assert dispatch.assign(queue(), seat) is False
 
 
 def test_an_engine_whose_host_stops_it_gets_nothing(team, caller, agent, queue):

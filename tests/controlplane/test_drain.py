@@ -68,7 +68,7 @@ def test_a_draining_engine_gets_no_task(caller, agent, queue):
 def test_dispatch_reads_the_state_again_in_its_own_transaction(caller, agent, queue):
     seat = dispatch.seats(agent.team.pk)[0]
     drain(caller, agent)
-    assert dispatch.assign(queue(), seat.worker) is False
+    assert dispatch.assign(queue(), seat) is False
 
 
 def test_a_task_aimed_at_it_waits_while_others_go_elsewhere(caller, agent, queue):

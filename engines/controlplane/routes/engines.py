@@ -91,7 +91,7 @@ def get_releases(request: HttpRequest) -> HttpResponse:
 def for_resources(request: HttpRequest, asked: s.ResourcesIn | None = None) -> HttpResponse:
     """The engines that could run this now: connected, not draining, with a worker that has what is needed."""
     need = dispatch.needs((asked or s.ResourcesIn()).model_dump())
-    fitting = {seat.engine.pk for seat in dispatch.seats(team_of(request).pk) if dispatch.suits(seat, need)}
+    fitting = {seat.engine_id for seat in dispatch.seats(team_of(request).pk) if dispatch.suits(seat, need)}
     rows = _engines(request).filter(pk__in=fitting).order_by("name", "id")
     return answer([dto.engine(row) for row in rows if row.takes_tasks])
 
