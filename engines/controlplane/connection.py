@@ -1,7 +1,7 @@
 """An engine's socket: GET /engines/{id}/ws, subprotocol engines.v1, ASGI.
 
 Two coroutines each. One reads frames and answers them; the other sends what the database says is due, woken by
-news or by a tick. Neither knows anything that a restart of this process would lose.
+news, or by the look of `watch` if that was lost. Neither knows anything that a restart of this process would lose.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from engines import wire
-from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions
+from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions, watch
 from engines.controlplane.database import on_rows
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine
@@ -33,7 +33,6 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 PATH = re.compile(r"(?:/v1)?/engines/([A-Za-z0-9_-]{1,40})/ws")
 HELLO_SECONDS = 10.0  # to say hello after the connection
 SEND_SECONDS = 10.0  # for one frame to go out; a reader slower than that is as good as gone
-TICK_SECONDS = 5.0  # a wake-up that was lost costs at most this
 CLOSE_TOO_LARGE = 1009
 CLOSE_ERROR = 1011
 
@@ -139,7 +138,8 @@ async def _hold(line: Line, session: Session) -> None:
             raise Over(wire.CLOSE_REFUSED, "the first frame must be hello")
         with listening(session.engine_id) as bell:
             await line.say(await on_rows(reconcile.greet, session, hello))
-            await _first_of(_listen(line, session), _speak(line, session, bell))
+            with watch.held(session):
+                await _first_of(_listen(line, session), _speak(line, session, bell))
     except Over as over:
         log.info("engine %s: closing, %s", session.engine_id, over.reason)
         await line.close(over.code, over.reason)
@@ -164,13 +164,12 @@ async def _first_of(*coroutines: Any) -> None:
 
 async def _listen(line: Line, session: Session) -> None:
     while (said := await line.hear(wire.DEAD_AFTER_SECONDS)) is not None:
-        await line.say(await on_rows(hearing.hear, session, said))
+        if not hearing.is_sign_of_life(session, said):
+            await line.say(await on_rows(hearing.hear, session, said))
 
 
 async def _speak(line: Line, session: Session, bell: asyncio.Event) -> None:
     while True:
         bell.clear()
         await line.say(await on_rows(sending.due, session))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TICK_SECONDS):
-                await bell.wait()
+        await bell.wait()

@@ -41,12 +41,22 @@ def hear(session: Session, said: object) -> list[wire.Frame]:
     raise Over(wire.CLOSE_REFUSED, "a second hello")
 
 
+def is_sign_of_life(session: Session, said: object) -> bool:
+    """Note a heartbeat that tells nothing new, and say whether it was one: the next look of `watch` writes it down."""
+    if not isinstance(said, frames.Heartbeat) or said.mode != session.mode:
+        return False
+    session.beaten = said.warm is None or said.warm == session.warm
+    return session.beaten
+
+
 def _beat(session: Session, said: frames.Heartbeat) -> list[wire.Frame]:
     with atomic():
         engine = locked(session)
         Engine.objects.filter(pk=engine.pk).update(heartbeat_at=now(), mode=said.mode)
         if said.warm is not None and _warm(engine, said.warm):
             wake(*seen(engine.pk, engine.team_id))
+    session.mode = said.mode
+    session.warm = session.warm if said.warm is None else said.warm
     return []
 
 
@@ -85,6 +95,7 @@ def _rejected(session: Session, said: frames.TaskRejected) -> list[wire.Frame]:
         engine = locked(session)
         if said.reason == "engine_draining":
             Engine.objects.filter(pk=engine.pk).update(mode="draining")
+            session.mode = "draining"
         task = _task(engine, said.task_id)
         # A late refusal of an earlier attempt says nothing about a task that runs.
         if task is not None and task.accepted_at is None:

@@ -68,10 +68,10 @@ def grants(scopes: Collection[str], needed: str) -> bool:
     return not held or bool(held & {"*", needed}) or (action == "read" and f"{resource}:write" in held)
 
 
-def may_serve(key_id: str) -> bool:
-    """Say whether an engine may go on being connected with this key."""
-    key = valid().filter(pk=key_id).first()
-    return key is not None and grants(key.scopes, "engines:write")
+def serving(ids: Collection[str]) -> set[str]:
+    """Return those of the keys with which an engine may go on being connected."""
+    found = valid().filter(pk__in=ids).values_list("pk", "scopes")
+    return {key_id for key_id, scopes in found if grants(scopes, "engines:write")}
 
 
 def expand(scopes: Collection[str]) -> list[str]:

@@ -30,6 +30,7 @@ def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
 
 
 def _register(engine: Engine, session: Session, hello: frames.Hello) -> None:
+    session.mode = hello.mode
     at = now()
     back = engine.state == EngineState.RESTARTING and engine.follow_up == FollowUp.NOTHING
     first = back or engine.state == EngineState.PENDING

@@ -4,7 +4,9 @@ Level-triggered: it looks at the state, not at what happened, so a lost wake-up 
 """
 
 import logging
-from collections.abc import Iterable
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from engines import wire
 from engines.controlplane import drain, keys, releases, tasks
@@ -15,21 +17,38 @@ from engines.enums import TaskStatus
 
 log = logging.getLogger(__name__)
 
+# What is read of an engine. A column that is missing here costs a query more, and changes of it may go unseen.
+READ = (
+    *("state", "session", "boot_id", "drain_epoch", "drained_epoch", "follow_up"),
+    *("update_phase", "update_epoch", "update_asked", "api_url"),
+)
+
 
 def due(session: Session) -> list[wire.Frame]:
     """Return what the rows say must be sent on this connection and was not yet. Raises Over."""
-    if not keys.may_serve(session.key_id):
+    if not keys.serving([session.key_id]):
         raise Over(wire.CLOSE_REFUSED, "the key of this connection was revoked or has expired")
     # The engine first: a task assigned before the drain is then sent before it.
-    engine = Engine.objects.get(pk=session.engine_id)
+    engine = Engine.objects.only(*READ).get(pk=session.engine_id)
     fence(engine, session)
-    live = list(Task.objects.filter(engine=engine, status__in=LIVE).order_by("dispatched_at", "id"))
+    live = list(Task.objects.filter(engine=engine, status__in=LIVE).defer("output").order_by("dispatched_at", "id"))
     return [
         *_assignments(session, live),
         *_cancels(session, live),
         *_drain(session, engine, live),
         *_update(session, engine),
     ]
+
+
+def readings(sessions: Sequence[Session]) -> dict[uuid.UUID, object]:
+    """Return what `due` would read for each session, by its id, in a form that can be compared."""
+    ids = [session.engine_id for session in sessions]
+    serving = keys.serving({session.key_id for session in sessions})
+    engines = {row[0]: row for row in Engine.objects.filter(pk__in=ids).values_list("pk", *READ)}
+    live: dict[str | None, set[tuple[object, ...]]] = defaultdict(set)
+    for row in Task.objects.filter(engine__in=ids, status__in=LIVE).values_list("engine_id", "pk", "attempt", "status"):
+        live[row[0]].add(row)
+    return {each.id: (each.key_id in serving, engines.get(each.engine_id), live[each.engine_id]) for each in sessions}
 
 
 def _assignments(session: Session, live: Iterable[Task]) -> list[wire.Frame]:

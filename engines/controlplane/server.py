@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 
-from engines.controlplane import cloud, connection, dispatch, extend, idempotency, restart, sessions
+from engines.controlplane import cloud, connection, dispatch, extend, idempotency, restart, sessions, watch
 from engines.controlplane.connection import Message, Receive, Send
 from engines.controlplane.database import on_rows
 from engines.controlplane.middleware import TOO_LARGE
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0  # how long a queued task waits if every wake-up is lost
 CLOUD_SECONDS = 2.0
-LEAST_PAUSE = 0.02  # seconds between two rounds: a burst of wake-ups is one round
+SOCKETS = "sockets"
+SOCKETS_SECONDS = 5.0  # a wake-up of a socket that was lost costs at most this
+LONGEST_PAUSE = 0.02  # seconds between two rounds of a burst of wake-ups
 
 
 class Server:
@@ -85,7 +88,11 @@ async def _live(receive: Receive, send: Send) -> None:
     try:
         left = await on_rows(sessions.forget_own)
         log.info("let go of %d sessions that an earlier process left", left)
-        loops = [_sweep(DISPATCHER, SWEEP_SECONDS, _place), _sweep(CLOUD, CLOUD_SECONDS, _look_around)]
+        loops = [
+            _sweep(DISPATCHER, SWEEP_SECONDS, dispatch.run),
+            _sweep(SOCKETS, SOCKETS_SECONDS, _look_at_sockets),
+            _sweep(CLOUD, CLOUD_SECONDS, _look_around),
+        ]
         if settings.REDIS_URL:
             loops.append(Relay(settings.REDIS_URL).run())
         running = [asyncio.create_task(loop) for loop in loops]
@@ -105,19 +112,22 @@ async def _sweep(name: str, seconds: float, look: Callable[[], None]) -> None:
     with listening(name) as bell:
         while True:
             bell.clear()
+            began = time.monotonic()
             try:
                 await on_rows(look)
             except Exception:  # the next round is the retry
                 log.exception("a round of the %s failed", name)
+            took = time.monotonic() - began
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await bell.wait()
-            await asyncio.sleep(LEAST_PAUSE)
+            # As long as the round took: in a burst it has at most half of a thread.
+            await asyncio.sleep(min(took, LONGEST_PAUSE))
 
 
-def _place() -> None:
+def _look_at_sockets() -> None:
+    watch.look()
     sessions.forget_silent()
-    dispatch.run()
 
 
 def _look_around() -> None:

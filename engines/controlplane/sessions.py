@@ -43,6 +43,10 @@ class Session:
     too_early: bool = False  # it reported drained while we still had work for it
     answered: int = 0  # the drain whose report was answered
     update_sent: int = 0
+    mode: str = ""  # the last one that was written down
+    warm: dict[str, list[str]] | None = None  # so, too
+    beaten: bool = False  # it was heard, which the next look writes down
+    reading: object = None  # what the last look found
 
 
 def instance() -> str:

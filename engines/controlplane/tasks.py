@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.timezone import now
 
-from engines.controlplane.enums import ENDED, MOVES, EventKind, OnEngineLoss
+from engines.controlplane.enums import ENDED, LIVE, MOVES, EventKind, OnEngineLoss
 from engines.controlplane.models import Engine, Task, TaskEvent, Worker, atomic
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
@@ -33,7 +33,9 @@ def move(task: Task, to: TaskStatus, kind: EventKind, text: str = "", **facts: A
             raise Moved(task.pk)
         TaskEvent.objects.create(task=task, at=at, kind=kind, text=text[:2000], engine=engine)
         Worker.objects.filter(pk=task.worker_id).update(status_at=at)
-        wake(DISPATCHER, *seen(task.pk, task.team_id, task.engine_id, engine and engine.pk))
+        if to not in LIVE:  # it waits for a worker, or has left one
+            wake(DISPATCHER)
+        wake(*seen(task.pk, task.team_id, task.engine_id, engine and engine.pk))
     for name, value in facts.items():
         setattr(task, name, value)
 

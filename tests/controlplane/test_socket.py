@@ -109,7 +109,6 @@ def test_the_first_frame_must_be_hello(server, engine):
 
 def test_the_newest_connection_ends_the_older_one(server, engine):
     old, new = server.greet(engine), server.greet(engine)
-    old.say("heartbeat", mode="running")
     assert old.code()[0] == wire.CLOSE_REPLACED
     assert server.engine(engine)["status"] == "running"
     new.hang_up()

@@ -1,0 +1,55 @@
+"""One look for all sockets of this process: is there news for any of them in the database?
+
+A socket reads its rows when it is rung. If the ring was lost, or another process made the change, this look sees that
+the rows are not what they were the last time, and rings. It also writes down the heartbeats since then.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.utils.timezone import now
+
+from engines.controlplane import sending, wakeups
+from engines.controlplane.models import Engine
+from engines.controlplane.sessions import Session
+
+AT_ONCE = 500  # engines in one statement
+
+_held: dict[uuid.UUID, Session] = {}
+
+
+@contextmanager
+def held(session: Session) -> Iterator[None]:
+    """Have the session looked after for as long as its socket is open."""
+    _held[session.id] = session
+    try:
+        yield
+    finally:
+        del _held[session.id]
+
+
+def look() -> None:
+    """Write the heartbeats that told nothing new, and ring for every session whose rows have changed."""
+    sessions = list(_held.values())
+    for start in range(0, len(sessions), AT_ONCE):
+        some = sessions[start : start + AT_ONCE]
+        _write_beats(some)
+        _compare(some)
+
+
+def _write_beats(sessions: Sequence[Session]) -> None:
+    beaten = [session for session in sessions if session.beaten]
+    for session in beaten:
+        session.beaten = False
+    # By the session's id, as everywhere: a connection that was replaced changes nothing.
+    rows = Engine.objects.filter(pk__in=[each.engine_id for each in beaten], session__in=[each.id for each in beaten])
+    rows.update(heartbeat_at=now())
+
+
+def _compare(sessions: Sequence[Session]) -> None:
+    found = sending.readings(sessions)
+    changed = [session for session in sessions if session.reading != found[session.id]]
+    for session in changed:
+        session.reading = found[session.id]
+    wakeups.ring(*(session.engine_id for session in changed))
