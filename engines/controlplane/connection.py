@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -33,6 +34,9 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 PATH = re.compile(r"(?:/v1)?/engines/([A-Za-z0-9_-]{1,40})/ws")
 HELLO_SECONDS = 10.0  # to say hello after the connection
 SEND_SECONDS = 10.0  # for one frame to go out; a reader slower than that is as good as gone
+FRAMES_A_SECOND = 200.0  # of one engine in the long run; what is more waits, and TCP makes the sender wait
+FRAMES_AT_ONCE = 1000.0
+BYTES_A_FRAME = 10_000  # a longer one counts as several
 CLOSE_TOO_LARGE = 1009
 CLOSE_ERROR = 1011
 
@@ -83,6 +87,22 @@ async def _deny(scope: Message, send: Send, problem: Problem) -> None:
     await send({"type": "websocket.http.response.body", "body": body})
 
 
+class Pace:
+    """How fast one engine is read, so that a flood of frames costs its sender time and the other engines none."""
+
+    def __init__(self) -> None:
+        self._left = FRAMES_AT_ONCE
+        self._at = time.monotonic()
+
+    async def take(self, count: float) -> None:
+        """Count so many frames; wait if they come too fast."""
+        at = time.monotonic()
+        self._left = min(FRAMES_AT_ONCE, self._left + (at - self._at) * FRAMES_A_SECOND) - count
+        self._at = at
+        if self._left < 0:
+            await asyncio.sleep(-self._left / FRAMES_A_SECOND)
+
+
 class Line:
     """The two directions of the socket: whole frames, one sender at a time, patience with an end."""
 
@@ -90,6 +110,7 @@ class Line:
         self._receive = receive
         self._send = send
         self._sending = asyncio.Lock()
+        self._pace = Pace()
 
     async def hear(self, seconds: float) -> frames.Incoming | None:
         """Return the next frame, None when the other side has hung up. Raises Over."""
@@ -105,6 +126,7 @@ class Line:
             raise Over(wire.CLOSE_REFUSED, "frames are text")
         if len(text) > wire.FRAME_LIMIT or len(text.encode(errors="replace")) > wire.FRAME_LIMIT:
             raise Over(CLOSE_TOO_LARGE, f"a frame has more than {wire.FRAME_LIMIT} bytes")
+        await self._pace.take(1 + len(text) / BYTES_A_FRAME)
         try:
             return frames.read(text)
         except frames.BadFrame as error:

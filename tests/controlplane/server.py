@@ -25,6 +25,9 @@ def free_port():
 
 
 class Server:
+    application = "engines.controlplane.asgi:application"
+    options = ()  # more of uvicorn's
+
     def __init__(self, folder, team="acme", **environment):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -61,7 +64,7 @@ class Server:
         ).strip()
 
     def start(self, failpoints=""):
-        words = ["uvicorn", "engines.controlplane.asgi:application", "--port", str(self.port), "--log-level", "warning"]
+        words = ["uvicorn", self.application, "--port", str(self.port), "--log-level", "warning", *self.options]
         self._process = subprocess.Popen(
             [sys.executable, "-m", *words, "--timeout-graceful-shutdown", "3"],
             env={**self._environment, "FAILPOINTS": failpoints},
