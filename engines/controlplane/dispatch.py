@@ -3,20 +3,21 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, TextField
-from django.db.models.functions import Cast
+from django.db.models import Q, TextField, Value
+from django.db.models.functions import Cast, Concat
 from django.utils.timezone import now
 
 from engines.controlplane import tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import Engine, Task, Worker, atomic
+from engines.controlplane.models import Engine, Instance, Task, Worker, atomic
 from engines.controlplane.wakeups import wake
 from engines.enums import TaskStatus
 
@@ -31,12 +32,17 @@ ENDING = "paid_time_ending"
 
 HARDWARE = ("gpus", "rams", "warm_apps")
 READ = (
-    *("id", "kind", "index", "taken", *(f"{name}_text" for name in HARDWARE)),
-    *("engine_id", "engine__name", "engine__state", "engine__mode", "engine__instance__delete_at"),
+    *("id", "engine_id", "engine__name", "kind", "index"),
+    *(f"{name}_text" for name in HARDWARE),
+    *("engine__state", "engine__mode"),
 )
 
 
-@dataclass
+# As callers aim at a worker.
+NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
+
+
+@dataclass(slots=True)
 class Seat:
     """A worker as the dispatcher sees it: whether it could take a task at all, and whether now."""
 
@@ -58,34 +64,46 @@ def run() -> None:
     for task in Task.objects.filter(status=TaskStatus.QUEUED).defer("input", "output").order_by("created_at", "id"):
         queued[task.team_id].append(task)
     for team_id, waiting in queued.items():
-        _place(waiting, seats(team_id))
+        _place(waiting, seats(team_id, _targets(waiting)))
 
 
-def seats(team_id: str) -> list[Seat]:
-    """Return the workers of the team's connected engines."""
-    taken = Task.objects.filter(worker=OuterRef("pk"), status__in=LIVE)
-    rows = Worker.objects.filter(
+def _targets(waiting: Iterable[Task]) -> set[str]:
+    """Return the workers that are aimed at, by id or name; nothing if any worker will do for some task."""
+    targets = [task.targets for task in waiting]
+    return set(chain.from_iterable(targets)) if all(targets) else set()
+
+
+def seats(team_id: str, targets: Collection[str] = ()) -> list[Seat]:
+    """Return the workers of the team's connected engines; only those with these ids or names if any are given."""
+    # Of a thousand engines this is read many times a second: no model objects, no JSON, nothing for Django to convert.
+    rows = Worker.objects.annotate(**{f"{name}_text": Cast(name, TextField()) for name in HARDWARE})
+    rows = rows.filter(
         engine__team=team_id, retired_at__isnull=True, engine__session__isnull=False, engine__state__in=ACTIVE
     )
-    # Of a thousand engines this is read many times a second: no model objects, and JSON as the text it is stored as.
-    rows = rows.annotate(taken=Exists(taken), **{f"{name}_text": Cast(name, TextField()) for name in HARDWARE})
+    if targets:
+        rows = rows.annotate(name=NAME).filter(Q(pk__in=targets) | Q(name__in=targets))
+    taken = set(Task.objects.filter(team=team_id, status__in=LIVE).values_list("worker_id", flat=True))
+    paid = dict(Instance.objects.filter(engine__team=team_id).values_list("engine_id", "delete_at"))
     soon = now() + timedelta(minutes=settings.LAST_MINUTES)
-    return [_seat_of(row, soon) for row in rows.order_by("engine__name", "kind", "index").values(*READ)]
+    ordered = rows.order_by("engine__name", "kind", "index").values_list(*READ)
+    return [_seat_of(row, row[0] in taken, paid.get(row[1]), soon) for row in ordered]
 
 
-def _seat_of(row: dict[str, Any], soon: datetime) -> Seat:
-    paid_until = row["engine__instance__delete_at"]
+def _seat_of(row: tuple[Any, ...], taken: bool, paid_until: datetime | None, soon: datetime) -> Seat:
+    worker_id, engine_id, engine_name, kind, index, gpus, rams, warm_apps, state, mode = row
     ending = paid_until is not None and paid_until <= soon
-    takes_tasks = row["engine__state"] == EngineState.RUNNING and row["engine__mode"] == "running"
+    takes_tasks = state == EngineState.RUNNING and mode == "running"
     return Seat(
-        worker_id=row["id"],
-        engine_id=row["engine_id"],
-        name=f"{row['engine__name']}-{row['kind']}-{row['index']}",
-        **{name: _parsed(row[f"{name}_text"]) for name in HARDWARE},
+        worker_id=worker_id,
+        engine_id=engine_id,
+        name=f"{engine_name}-{kind}-{index}",
+        gpus=_parsed(gpus),
+        rams=_parsed(rams),
+        warm_apps=_parsed(warm_apps),
         cloud=paid_until is not None,
         ending=ending,
         takes_tasks=takes_tasks,
-        free=takes_tasks and not row["taken"] and not ending,
+        free=takes_tasks and not taken and not ending,
     )
 
 
