@@ -9,7 +9,7 @@ from django.core import signing
 from engines.api.redact import mask
 from engines.enums import Verb
 from engines.models import Engine
-from engines.tickets import Ticket
+from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
@@ -40,6 +40,41 @@ class ConfirmForm(forms.Form):
     def clean_ticket(self) -> Ticket:
         try:
             return Ticket.read(self.cleaned_data["ticket"], *self.about)
+        except signing.BadSignature as error:
+            raise forms.ValidationError("This form is too old. Look at it again and confirm once more.") from error
+
+
+class BulkForm(forms.Form):
+    """Reason and deadline for many engines, and the ticket of the plan that was shown."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="Why?",
+        help_text="Shown on each engine while it runs, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Kernel patch, ticket OPS-123"}),
+    )
+    deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
+    despite = forms.BooleanField(label="Take that many at once", required=False)
+    ticket = forms.CharField(widget=forms.HiddenInput)
+
+    clean_reason = ConfirmForm.clean_reason
+    clean_deadline = ConfirmForm.clean_deadline
+
+    def __init__(self, *args: Any, about: tuple[Verb, int, User], guarded: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.about = about
+        if not guarded:
+            del self.fields["despite"]
+        self.guarded = guarded
+
+    def clean_despite(self) -> bool:
+        if self.guarded and not self.cleaned_data["despite"]:
+            raise forms.ValidationError("Say that this many may go at once, or take only as many as the guard allows.")
+        return self.guarded
+
+    def clean_ticket(self) -> BulkTicket:
+        try:
+            return BulkTicket.read(self.cleaned_data["ticket"], *self.about)
         except signing.BadSignature as error:
             raise forms.ValidationError("This form is too old. Look at it again and confirm once more.") from error
 

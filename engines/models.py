@@ -56,6 +56,27 @@ class Engine(models.Model):
         return self.name
 
 
+class Batch(models.Model):
+    """One wish for many engines, confirmed once. `not_asked` has the others, with why: [{"uid", "name", "why"}]."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="batches")
+    verb = models.CharField(max_length=20, choices=Verb.choices)
+    reason = models.CharField(max_length=500)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    requested_name = models.CharField(max_length=150)
+    requested_at = models.DateTimeField()
+    not_asked = models.JSONField(default=list)
+
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "-requested_at", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.get_verb_display()} of many engines"
+
+
 class Operation(models.Model):
     """One requested action on one engine: who, why, with which key, until when, and how far it is.
 
@@ -73,6 +94,7 @@ class Operation(models.Model):
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     requested_name = models.CharField(max_length=150)
     role = models.CharField(max_length=20)
+    batch = models.ForeignKey(Batch, null=True, on_delete=models.SET_NULL, related_name="operations")
     request_id = models.CharField(max_length=64)
     address = models.CharField(max_length=64, blank=True)
     key = models.ForeignKey(StoredKey, null=True, on_delete=models.SET_NULL, related_name="+")

@@ -27,3 +27,22 @@ class Ticket(NamedTuple):
         if about != [verb, engine.pk, user.pk]:
             raise signing.BadSignature("The form was made for another engine or person.")
         return cls(uuid.UUID(operation_id), status)
+
+
+class BulkTicket(NamedTuple):
+    """The same for many engines: `fingerprint` is that of the plan as shown."""
+
+    batch_id: uuid.UUID
+    fingerprint: str
+
+    @classmethod
+    def issue(cls, verb: Verb, team_id: int, user: User, fingerprint: str) -> str:
+        return signing.dumps([str(uuid.uuid4()), verb, team_id, user.pk, fingerprint], salt="bulk-ticket")
+
+    @classmethod
+    def read(cls, signed: str, verb: Verb, team_id: int, user: User) -> "BulkTicket":
+        """Raises signing.BadSignature if it was altered, is too old, or was issued for something else."""
+        batch_id, *about, fingerprint = signing.loads(signed, salt="bulk-ticket", max_age=MINUTES * 60)
+        if about != [verb, team_id, user.pk]:
+            raise signing.BadSignature("The form was made for another team or person.")
+        return cls(uuid.UUID(batch_id), fingerprint)

@@ -129,13 +129,16 @@
   // (htmx sees to it where the element has an id.)
   const FOCUSABLE = "a[href], button, summary, [tabindex]";
   let unfolded = [];
+  let picked = [];
   let focused = -1;
   document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
     unfolded = [...detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    picked = [...detail.target.querySelectorAll("input[type=checkbox][id]:checked")].map((box) => box.id);
     focused = [...detail.target.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
   });
   document.body.addEventListener("htmx:afterSettle", ({ detail }) => {
     for (const id of unfolded) byId(id)?.setAttribute("open", "");
+    for (const id of picked) if (byId(id)) byId(id).checked = true;
     if (focused >= 0 && document.activeElement === document.body) {
       byId(detail.target.id)?.querySelectorAll(FOCUSABLE)[focused]?.focus({ preventScroll: true });
     }

@@ -13,8 +13,15 @@ from portal.http import PortalRequest
 
 # What people come to do, and the cells of the access table that let them. A test finds cells without words.
 ABILITIES = {
-    "See engines and operations": [("engines", "GET"), ("engine", "GET"), ("operations", "GET"), ("operation", "GET")],
+    "See engines and operations": [
+        ("engines", "GET"),
+        ("engine", "GET"),
+        ("operations", "GET"),
+        ("operation", "GET"),
+        ("batch", "GET"),
+    ],
     "Drain engines": [("engine-drain", "GET"), ("engine-drain", "POST")],
+    "Drain many engines at once": [("bulk-drain", "GET"), ("bulk-drain", "POST"), ("batch-stop", "POST")],
     "Cancel operations, decide about stuck ones": [
         ("operation-cancel", "POST"),
         ("operation-keep-waiting", "POST"),

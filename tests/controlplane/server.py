@@ -1,6 +1,7 @@
 """The control plane as a process of its own, with a database of its own, that a test may kill."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psycopg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -22,6 +25,20 @@ PATIENCE = 20.0  # seconds that anything may take
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
+
+
+def own_database(folder):
+    """The environment of this folder's own database, where the run has PostgreSQL: as SQLite has a file in it.
+
+    It goes with the run's server.
+    """
+    shared = os.environ.get("CONTROLPLANE_DATABASE_URL")
+    if not shared:
+        return {}
+    name = "api_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    with psycopg.connect(shared, autocommit=True) as server, contextlib.suppress(psycopg.errors.DuplicateDatabase):
+        server.execute(f"CREATE DATABASE {name}")
+    return {"CONTROLPLANE_DATABASE_URL": urlsplit(shared)._replace(path=name).geturl()}
 
 
 class Server:
@@ -40,6 +57,7 @@ class Server:
             "SERVES": "api",
             "EMBEDDED": "1",
             "API_PORT": str(self.port),
+            **own_database(folder),
             **environment,
         }
         self.run_command("migrate", "--database", "controlplane", "--noinput")
