@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 100  # the contract's cap
 FULL_PASS = timedelta(seconds=15)
+EMPTY_PASS = timedelta(seconds=3)
 WATCH = timedelta(seconds=2)
 WATCH_OLD = timedelta(seconds=5)  # for operations of more than OLD: a drain of hours needs no two-second rhythm
 OLD = timedelta(minutes=10)
@@ -112,12 +113,13 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
     watched = list(_watched(connection))
     fleet = Engine.objects.of(connection.team).filter(connection=connection).count()
     pages = max(1, -(-fleet // PAGE))
-    full_due = connection.refreshed_at is None or now - connection.refreshed_at >= FULL_PASS
+    full_due = not fleet or connection.refreshed_at is None or now - connection.refreshed_at >= FULL_PASS
     if full_due or len(watched) > pages:
         _full_pass(connection, client)
     else:
         _look_at(connection, client, [operation.engine for operation in watched])
-    return _rhythm(watched, now)
+    # Somebody waits for the first engine, in front of an empty page.
+    return _rhythm(watched, now) if fleet else EMPTY_PASS
 
 
 def look_soon(connection: Connection, now: datetime) -> None:
