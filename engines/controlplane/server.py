@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -96,6 +97,7 @@ async def _live(receive: Receive, send: Send) -> None:
         if settings.REDIS_URL:
             loops.append(Relay(settings.REDIS_URL).run())
         running = [asyncio.create_task(loop) for loop in loops]
+        _spare_the_collector()
         await send({"type": "lifespan.startup.complete"})
     except Exception as error:  # said to the server, which then ends with a message instead of a stack
         await send({"type": "lifespan.startup.failed", "message": f"The control plane cannot start: {error}"})
@@ -105,6 +107,12 @@ async def _live(receive: Receive, send: Send) -> None:
         loop.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _spare_the_collector() -> None:
+    """Take what was loaded at start out of garbage collection: looking through it stops every engine for 0.1 s."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _sweep(name: str, seconds: float, look: Callable[[], None]) -> None:
