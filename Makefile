@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PROCESSES := -m processes -n 2 --dist loadfile
+# What the database has a say in; the rest of the process tests would only be repeated.
+STORED := tests/controlplane tests/processes --ignore tests/controlplane/test_schemathesis.py \
+	--ignore tests/controlplane/test_floods.py
 UNIT := -m "not browser and not processes" -n 2
 
 # What a deployment would set, for the checks that look at one.
@@ -33,10 +37,10 @@ test-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(UNIT)
 
 test-processes: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the tests with real servers, workers and engines, on SQLite
-	$(BIN)/python -m pytest -m processes
+	$(BIN)/python -m pytest $(PROCESSES)
 
 test-processes-postgres: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the same on PostgreSQL
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -m processes
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(PROCESSES) $(STORED)
 
 test-browser: $(VENV)/test.stamp ## the tests in Chromium
 	@$(BIN)/python -m tests.browser.chromium

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 from engines import wire
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+_migrated = []  # the bytes of a SQLite file as the migrations leave it
 PATIENCE = 20.0  # seconds that anything may take
 
 
@@ -60,7 +61,7 @@ class Server:
             **own_database(folder),
             **environment,
         }
-        self.run_command("migrate", "--database", "controlplane", "--noinput")
+        self._migrate(Path(folder) / "controlplane.sqlite3")
         self.team = team
         self.key = self.make_key(team)
         self.http = httpx.Client(
@@ -68,6 +69,16 @@ class Server:
             headers={"Authorization": f"Bearer {self.key}", "X-API-Version": "2"},
             trust_env=False,
         )
+
+    def _migrate(self, file):
+        """Migrate once in a run; later servers begin with a copy of that."""
+        on_sqlite = "CONTROLPLANE_DATABASE_URL" not in self._environment
+        if on_sqlite and _migrated and not file.exists():
+            file.write_bytes(_migrated[0])
+            return
+        self.run_command("migrate", "--database", "controlplane", "--noinput")
+        if on_sqlite and not _migrated:
+            _migrated.append(file.read_bytes())
 
     def run_command(self, *words):
         """Run one of manage.py's commands on this server's database; return what it printed."""
