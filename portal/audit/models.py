@@ -66,3 +66,27 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.number} {self.action} {self.target_name}"
+
+
+class Seal(models.Model):
+    """Entries that were moved to a file, and how to tell that the file is what they were. See `portal.audit.seals`."""
+
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
+    first = models.PositiveBigIntegerField()
+    last = models.PositiveBigIntegerField()
+    # The hash before the first entry, and the last entry's: what is left goes on from there.
+    prev_hash = models.CharField(max_length=64)
+    last_hash = models.CharField(max_length=64)
+    sha256 = models.CharField(max_length=64)
+    file = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    key_id = models.CharField(max_length=16)
+    signature = models.CharField(max_length=128)
+
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "first"], name="one_seal_per_start")]
+
+    def __str__(self) -> str:
+        return f"#{self.first} to #{self.last}"

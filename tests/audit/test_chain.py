@@ -1,93 +1,24 @@
-"""The audit chain: each kind of tampering is found and located, and concurrent writers keep it whole."""
+"""The audit chain: what is written comes back as it was hashed, and concurrent writers keep it whole."""
 
 import re
 import threading
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from portal.audit.labels import LABELS
-from portal.audit.log import digest, record
+from portal.audit.log import record
 from portal.audit.models import Entry, Head
 from portal.audit.verify import verify
-
-
-def write(team, user, count=5):
-    for number in range(count):
-        record(team=team, actor=user, action="session.started", target=user, reason=f"reason {number}")
-
-
-@pytest.fixture
-def log(acme, ada):
-    write(acme, ada)
-    return acme
-
-
-def fault(team):
-    _, found = verify(team)
-    return found.number if found else None
+from tests.audit.conftest import write
 
 
 @pytest.mark.django_db
-class TestTampering:
-    def test_a_whole_chain_is_whole(self, log):
-        assert verify(log) == (5, None)
-
-    def test_a_changed_entry_is_found(self, log):
-        Entry.objects.filter(number=3).update(reason="another reason")
-        assert fault(log) == 3
-
-    def test_a_changed_and_rehashed_entry_is_found_at_the_next_one(self, log):
-        entry = Entry.objects.get(number=3)
-        entry.reason = "another reason"
-        Entry.objects.filter(number=3).update(reason=entry.reason, hash=digest(entry))
-        assert fault(log) == 4
-
-    def test_a_missing_entry_is_found(self, log):
-        Entry.objects.filter(number=2).delete()
-        assert fault(log) == 2
-
-    def test_a_cut_tail_is_found(self, log):
-        Entry.objects.filter(number=5).delete()
-        assert fault(log) == 5
-
-    def test_swapped_entries_are_found(self, log):
-        for old, new in ((2, 99), (3, 2), (99, 3)):
-            Entry.objects.filter(number=old).update(number=new)
-        assert fault(log) == 2
-
-    def test_an_inserted_entry_is_found(self, log):
-        last = Entry.objects.get(number=5)
-        last.pk, last.number = None, 6
-        last.save()
-        assert fault(log) == 6
-
-    def test_a_rehashed_last_entry_is_found(self, log):
-        entry = Entry.objects.get(number=5)
-        entry.reason = "another reason"
-        Entry.objects.filter(number=5).update(reason=entry.reason, hash=digest(entry))
-        assert fault(log) == 5
-
-    def test_a_lost_head_is_found(self, log):
-        Head.objects.all().delete()
-        assert fault(log) == 1
-
-    def test_an_entry_moved_in_from_another_team_is_found(self, log, other_team, mallory):
-        write(other_team, mallory, count=5)
-        Entry.objects.filter(team=log, number=3).delete()
-        Entry.objects.filter(team=other_team, number=3).update(team=log)
-        assert fault(log) == 3
-
-    def test_the_command_says_which_entry(self, log):
-        Entry.objects.filter(number=3).update(actor_name="somebody else")
-        with pytest.raises(CommandError, match="acme: entry #3 was changed"):
-            call_command("verify_audit")
-
-    def test_the_command_counts_a_whole_log(self, log, capsys):
-        call_command("verify_audit")
-        assert "5 entries" in capsys.readouterr().out
+def test_the_command_counts_a_whole_log(log, capsys):
+    call_command("verify_audit")
+    assert "5 entries" in capsys.readouterr().out
 
 
 @pytest.mark.django_db
