@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404
 
 from engines.api.client import EnginesClient
 from engines.models import Engine, Operation
-from engines.operations.verbs import VERBS
+from engines.operations.verbs import VERBS, takes_the_place_of
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
@@ -56,7 +56,7 @@ def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy
     """Say why this person cannot ask this of this engine now; "" if they can."""
     if not may(role, f"engine-{verb}"):
         return f"Your role ({role.title()}) may not {verb} engines. Ask an admin of the team."
-    if busy is not None:
+    if busy is not None and not takes_the_place_of(verb, busy):
         return f"{busy.get_verb_display()} by {busy.requested_name} is under way."
     if refusal := VERBS[verb].refusal(engine):
         return refusal

@@ -45,6 +45,9 @@ class Verb(TextChoices):
     """What a person can ask of an engine: the same word in the enum, the address, the page and the log."""
 
     DRAIN = "drain", "Drain"
+    UPDATE = "update", "Update"
+    RESTART = "restart", "Restart"
+    STOP = "stop", "Stop"
 
 
 class State(TextChoices):

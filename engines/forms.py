@@ -7,16 +7,17 @@ from django import forms
 from django.core import signing
 
 from engines.api.redact import mask
-from engines.enums import Verb
+from engines.enums import EngineStatus, Verb
 from engines.models import Engine
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 
+TOO_OLD = "This form is too old. Look at it again and confirm once more."
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
 
 
-class ConfirmForm(forms.Form):
-    """Reason and deadline of an operation, and the ticket of the dialog they were entered in."""
+class WhyForm(forms.Form):
+    """Reason and deadline of what is asked for."""
 
     reason = forms.CharField(
         max_length=500,
@@ -27,38 +28,79 @@ class ConfirmForm(forms.Form):
     deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
     ticket = forms.CharField(widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, verb: Verb, engine: Engine, user: User, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.about = (verb, engine, user)
-
     def clean_reason(self) -> str:
         return " ".join(str(self.cleaned_data["reason"]).split())
 
     def clean_deadline(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["deadline"]))
 
+
+class ConfirmForm(WhyForm):
+    """What one engine is asked for, and the ticket of the dialog it was entered in."""
+
+    def __init__(self, *args: Any, verb: Verb, engine: Engine, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.about = (verb, engine, user)
+
+    @property
+    def engine(self) -> Engine:
+        return self.about[1]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the operation keeps beside reason and deadline, as JSON."""
+        return {}
+
     def clean_ticket(self) -> Ticket:
         try:
             return Ticket.read(self.cleaned_data["ticket"], *self.about)
         except signing.BadSignature as error:
-            raise forms.ValidationError("This form is too old. Look at it again and confirm once more.") from error
+            raise forms.ValidationError(TOO_OLD) from error
 
 
-class BulkForm(forms.Form):
-    """Reason and deadline for many engines, and the ticket of the plan that was shown."""
-
-    reason = forms.CharField(
-        max_length=500,
-        label="Why?",
-        help_text="Shown on each engine while it runs, and kept in the audit log.",
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Kernel patch, ticket OPS-123"}),
+class UpdateForm(ConfirmForm):
+    version = forms.RegexField(
+        r"^(stable|canary|v\d+\.\d+\.\d+[0-9A-Za-z.-]*)$",
+        initial="stable",
+        max_length=60,
+        label="To which version?",
+        help_text="stable, canary, or a tag such as v1.9.3, which also pins the engine to it.",
+        error_messages={"invalid": "Enter stable, canary, or a tag such as v1.9.3."},
     )
-    deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
-    despite = forms.BooleanField(label="Take that many at once", required=False)
-    ticket = forms.CharField(widget=forms.HiddenInput)
+    field_order = ("version", "reason", "deadline")
 
-    clean_reason = ConfirmForm.clean_reason
-    clean_deadline = ConfirmForm.clean_deadline
+    def parameters(self) -> dict[str, Any]:
+        return {"version": self.cleaned_data["version"], "from": self.engine.version}
+
+
+class StopForm(ConfirmForm):
+    """Where a stop cannot be taken back lightly, the engine's name is typed."""
+
+    name = forms.CharField(max_length=200, label="Type the engine's name", help_text="Because this cannot be undone.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offline = self.engine.status == EngineStatus.DISCONNECTED
+        if not (self.engine.cloud or (offline and self.engine.workers_busy)):
+            del self.fields["name"]
+
+    def parameters(self) -> dict[str, Any]:
+        return {"online": self.cleaned_data["ticket"].status != EngineStatus.DISCONNECTED}
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] != self.engine.name:
+            raise forms.ValidationError(f"This is not its name. Type {self.engine.name}.")
+        return str(self.cleaned_data["name"])
+
+
+def form_of(verb: Verb) -> type[ConfirmForm]:
+    forms_of: dict[str, type[ConfirmForm]] = {Verb.UPDATE: UpdateForm, Verb.STOP: StopForm}
+    return forms_of.get(verb, ConfirmForm)
+
+
+class BulkForm(WhyForm):
+    """What many engines are asked for, and the ticket of the plan that was shown."""
+
+    despite = forms.BooleanField(label="Take that many at once", required=False)
 
     def __init__(self, *args: Any, about: tuple[Verb, int, User], guarded: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -76,7 +118,7 @@ class BulkForm(forms.Form):
         try:
             return BulkTicket.read(self.cleaned_data["ticket"], *self.about)
         except signing.BadSignature as error:
-            raise forms.ValidationError("This form is too old. Look at it again and confirm once more.") from error
+            raise forms.ValidationError(TOO_OLD) from error
 
 
 class KeyForm(forms.Form):

@@ -38,6 +38,7 @@ class Engine(TypedDict, total=False):
     engine_version: str
     config: dict[str, Any]
     instance: dict[str, Any] | None
+    update: dict[str, Any] | None  # beyond the contract: our control plane's word on the last update
     system_info: dict[str, Any] | None
     workers: list[Worker | None] | None
     created_at: str

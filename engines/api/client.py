@@ -139,7 +139,26 @@ class EnginesClient:
 
         Draining itself takes as long as the tasks do: watch the engine's status. None if the API answers nothing.
         """
-        answer = self._retried(lambda: self._call("POST", f"{_path(uid)}/drain", engine=True), _unsent)
+        return self._ask(uid, "drain")
+
+    def update(self, uid: str, version: str = "") -> wire.Engine | None:
+        """Ask the engine to become another version: "stable", "canary" or a tag. Returns once that is accepted."""
+        # Without a version no body is sent: older APIs know none (contract section 9, row 6).
+        return self._ask(uid, "update", {"version": version} if version not in ("", "stable") else None)
+
+    def stop(self, uid: str) -> wire.Engine | None:
+        """Ask the engine to finish what it runs and end. One that is offline is stopped at once."""
+        return self._ask(uid, "stop")
+
+    def restart(self, uid: str) -> wire.Engine | None:
+        """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API."""
+        return self._engine(uid, self._call("POST", f"{_path(uid)}/restart", engine=True))
+
+    def _ask(self, uid: str, verb: str, body: dict[str, Any] | None = None) -> wire.Engine | None:
+        answer = self._retried(lambda: self._call("POST", f"{_path(uid)}/{verb}", engine=True, json=body), _unsent)
+        return self._engine(uid, answer)
+
+    def _engine(self, uid: str, answer: Any) -> wire.Engine | None:
         return decode.engine(answer, uid) if isinstance(answer, dict) and "id" in answer else None
 
     def task(self, uid: str) -> dict[str, Any]:

@@ -3,17 +3,13 @@
 A level effect: a reading shows it, so it may be sent again once a reading shows that it did not happen.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from engines import wire
 from engines.api.client import EnginesClient
-from engines.enums import EngineStatus, State
+from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import Judgement
-from engines.workers import workers_of
-
-# A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).
-GRACE = timedelta(seconds=20)
+from engines.operations.behaviour import GRACE, SENDS, Judgement, progress_of
 
 FORGOT = (
     "The engine runs and takes tasks again: it forgot the drain, most likely because its process was restarted. "
@@ -24,7 +20,8 @@ SILENT = "The engine went silent while it drained. Its tasks are not given up: i
 
 
 class Drain:
-    max_sends = 5
+    max_sends = SENDS[Verb.DRAIN]
+    reads_first = False
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -39,6 +36,18 @@ class Drain:
             case EngineStatus.STOPPED | EngineStatus.STOPPING:
                 return f"The engine is {engine.status}: there is nothing to drain."
         return f"The engine is {engine.status}; only a running engine can be drained."
+
+    def consequences(self, engine: Engine, running: int) -> list[str]:
+        tasks = {0: "Nothing runs on it now", 1: "The one task that runs now is finished first"}
+        return [
+            f"{engine.name} takes no new task once it gets the signal; tasks aimed at it wait or go elsewhere.",
+            tasks.get(running, f"The {running} tasks that run now are finished first") + ": nothing is cut.",
+            "Then its process shuts down, and it stays down until somebody starts it on its host.",
+            "A drain that was sent cannot be taken back.",
+        ]
+
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.drain(operation.engine.uid)
@@ -66,14 +75,3 @@ class Drain:
         if state == State.UNKNOWN and operation.attempts < self.max_sends:
             return Judgement(State.REQUESTED, "The request did not arrive: the engine still runs. Sending it again.")
         return Judgement(State.NEEDS_ATTENTION, FORGOT)
-
-
-def progress_of(engine: Engine) -> dict[str, object]:
-    """Return {"idle", "total", "waiting": [{"task_id", "app", "worker", "since"}]}."""
-    workers = workers_of(engine)
-    busy = [worker for worker in workers if worker.busy]
-    return {
-        "idle": len(workers) - len(busy),
-        "total": len(workers),
-        "waiting": [worker.as_blocker() for worker in busy],
-    }

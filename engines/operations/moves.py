@@ -13,8 +13,10 @@ from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.live.bus import publish
 
+# What may end any operation that was sent: its effect, the engine's word that it failed, or a stronger operation.
+WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
 MOVES: dict[State, frozenset[State]] = {
-    State.REQUESTED: frozenset({State.SENDING, State.CANCELLED}),
+    State.REQUESTED: frozenset({State.SENDING, State.CANCELLED, State.SUPERSEDED}),
     State.SENDING: frozenset(
         {
             State.ACCEPTED,
@@ -26,21 +28,13 @@ MOVES: dict[State, frozenset[State]] = {
             State.FAILED,
         }
     ),
-    State.ACCEPTED: frozenset({State.WORKING, State.SUCCEEDED, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}),
-    State.WORKING: frozenset({State.SUCCEEDED, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}),
-    State.UNKNOWN: frozenset(
-        {
-            State.WORKING,
-            State.SUCCEEDED,
-            State.REQUESTED,
-            State.LOST_CONTACT,
-            State.STUCK,
-            State.NEEDS_ATTENTION,
-        }
-    ),
-    State.LOST_CONTACT: frozenset({State.WORKING, State.SUCCEEDED, State.STUCK, State.NEEDS_ATTENTION}),
-    State.STUCK: frozenset({State.WORKING, State.SUCCEEDED, State.NEEDS_ATTENTION}),
-    State.NEEDS_ATTENTION: frozenset({State.WORKING, State.SUCCEEDED, State.REQUESTED, State.FAILED}),
+    State.ACCEPTED: WATCHED_ON | {State.WORKING, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION},
+    State.WORKING: WATCHED_ON | {State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION},
+    State.UNKNOWN: WATCHED_ON
+    | {State.WORKING, State.REQUESTED, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION},
+    State.LOST_CONTACT: WATCHED_ON | {State.WORKING, State.STUCK, State.NEEDS_ATTENTION},
+    State.STUCK: WATCHED_ON | {State.WORKING, State.NEEDS_ATTENTION},
+    State.NEEDS_ATTENTION: WATCHED_ON | {State.WORKING, State.REQUESTED},
     State.SUCCEEDED: frozenset(),
     State.REFUSED: frozenset(),
     State.FAILED: frozenset(),
@@ -54,6 +48,7 @@ AUDITED = {
     State.REFUSED: "refused",
     State.FAILED: "failed",
     State.CANCELLED: "ok",
+    State.SUPERSEDED: "ok",
     State.UNKNOWN: "unknown",
     State.LOST_CONTACT: "unknown",
     State.STUCK: "unknown",

@@ -9,7 +9,8 @@ from django.db import IntegrityError, transaction
 
 from engines.enums import OPEN, State, Verb
 from engines.models import Engine, Moment, Operation
-from engines.operations.moves import Decider, announce, audit
+from engines.operations.moves import Decider, Moved, announce, audit, move
+from engines.operations.verbs import takes_the_place_of
 from portal.accounts.models import User
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
@@ -50,11 +51,12 @@ def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: O
     try:
         with transaction.atomic():
             return _create(wish, engine, user, key, origin, now)
-    except IntegrityError:
+    except (IntegrityError, Moved):
         return _earlier(wish, engine, user)
 
 
 def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+    _supersede(wish, engine, Decider(user, origin), now)
     operation = Operation.objects.create(
         id=wish.id,
         team=engine.team,
@@ -84,6 +86,14 @@ def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Orig
 
     wake_after_commit(wake, str(operation.pk))
     return operation
+
+
+def _supersede(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
+    """End the open operation whose place this one takes: it is stronger, and its dialog said so."""
+    other = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).select_related("team").first()
+    if other is not None and other.pk != wish.id and takes_the_place_of(wish.verb, other):
+        note = f"{by.user} asked for a {wish.verb} instead."
+        move(other, State.SUPERSEDED, now=now, by=by, note=note)
 
 
 def _earlier(wish: Wish, engine: Engine, user: User) -> Operation:

@@ -105,11 +105,13 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
     assert key is not None
     try:
         with client_for(key, request_id=operation.request_id) as client:
-            if operation.attempts > 1:  # a level effect is repeated only after a reading
+            if operation.attempts > 1 or behaviour.reads_first:  # a level effect is repeated only after a reading
                 begun = db_now()
                 engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
-                if found := _already(operation, engine, begun):
+                if operation.attempts > 1 and (found := _already(operation, engine, begun)):
                     return found
+                if why_not := behaviour.objection(operation, engine):
+                    return Outcome(State.FAILED, why_not)
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             if boot() - claimed > WINDOW:
                 return Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")

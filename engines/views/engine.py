@@ -14,6 +14,7 @@ from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.fleet import automation_silence
+from engines.views.operate import ICONS
 from engines.workers import GIB, workers_of
 from portal.http import PortalRequest, vary_on_htmx
 
@@ -59,7 +60,7 @@ def actions(request: PortalRequest, found: Engine, busy: Operation | None) -> li
                 "url": url,
                 "enabled": not refused,
                 "why_not": refused,
-                "icon": verb,
+                "icon": ICONS[verb],
             }
         )
     return shown

@@ -12,15 +12,18 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
-from engines.forms import ConfirmForm
+from engines.forms import ConfirmForm, form_of
 from engines.models import Engine, Operation
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
+from engines.operations.verbs import VERBS, takes_the_place_of
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
+
+ICONS = {Verb.DRAIN: "drain", Verb.UPDATE: "download", Verb.RESTART: "refresh", Verb.STOP: "player-stop"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -29,7 +32,7 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     engine = engine_for(request, uid)
     if request.method != "POST":
         return dialog(request, engine, verb, fresh_form(request, engine, verb))
-    form = ConfirmForm(request.POST, verb=verb, engine=engine, user=request.user)
+    form = form_of(verb)(request.POST, verb=verb, engine=engine, user=request.user)
     if not form.is_valid():
         return dialog(request, engine, verb, renewed(form, request, engine, verb), status=422)
     ticket: Ticket = form.cleaned_data["ticket"]
@@ -50,7 +53,7 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
         verb=verb,
         reason=form.cleaned_data["reason"],
         deadline=form.cleaned_data["deadline"],
-        parameters={},
+        parameters=form.parameters(),
     )
     key = key_of(request, engine.connection)
     try:
@@ -69,13 +72,17 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
 
 
 def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:
-    busy = Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
-    return why_not(verb, engine, role=request.membership.role, key=key_of(request, engine.connection), busy=busy)
+    key = key_of(request, engine.connection)
+    return why_not(verb, engine, role=request.membership.role, key=key, busy=open_on(request, engine))
+
+
+def open_on(request: PortalRequest, engine: Engine) -> Operation | None:
+    return Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
 
 
 def fresh_form(request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
     initial = {"ticket": Ticket.issue(verb, engine, request.user)}
-    return ConfirmForm(initial=initial, verb=verb, engine=engine, user=request.user)
+    return form_of(verb)(initial=initial, verb=verb, engine=engine, user=request.user)
 
 
 def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
@@ -85,7 +92,7 @@ def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Ver
     data = form.data.copy()  # type: ignore[attr-defined]  # a QueryDict
     data["ticket"] = Ticket.issue(verb, engine, request.user)
     errors = form.errors
-    form = ConfirmForm(data, verb=verb, engine=engine, user=request.user)
+    form = form_of(verb)(data, verb=verb, engine=engine, user=request.user)
     form.full_clean()
     if "ticket" in errors:
         form.add_error(None, errors["ticket"].as_data())
@@ -98,28 +105,20 @@ def dialog(
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
     seen = seen_at(engine, engine.connection)
+    busy = open_on(request, engine)
     context = {
         "engine": engine,
         "workers": workers,
         "running": running,
         "idle": len(workers) - len(running),
-        "consequences": consequences(engine, len(running)),
+        "verb": verb,
+        "icon": ICONS[verb],
+        "consequences": VERBS[verb].consequences(engine, len(running)),
+        "replaced": busy if busy and takes_the_place_of(verb, busy) else None,
         "form": form,
         "seen_at": seen,
         "is_stale": db_now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
         **extra,
     }
-    template = f"engines/_{verb}_dialog.html" if request.htmx else f"engines/{verb}.html"
-    return render(request, template, context, status=status)
-
-
-def consequences(engine: Engine, running: int) -> list[str]:
-    """Say what a drain will do, from what was last read."""
-    tasks = {0: "Nothing runs on it now", 1: "The one task that runs now is finished first"}
-    return [
-        f"{engine.name} takes no new task from the moment it gets the signal; tasks aimed at it wait or go elsewhere.",
-        tasks.get(running, f"The {running} tasks that run now are finished first") + ": nothing is cut.",
-        "Then its process shuts down, and it stays down until somebody starts it on its host.",
-        "A drain that was sent cannot be taken back.",
-    ]
+    return render(request, "engines/_dialog.html" if request.htmx else "engines/operate.html", context, status=status)

@@ -9,6 +9,7 @@ SIGNED_IN: Final = "signed in"  # any member of the team
 Who = str | frozenset[Role]
 
 ALL = frozenset(Role)
+ADMINS = frozenset({Role.ADMIN})
 OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
 AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
 WRITERS = ALL - {Role.AUDITOR}
@@ -25,6 +26,9 @@ TABLE: dict[str, dict[str, Who]] = {
     "engines": {"GET": ALL},
     "engine": {"GET": ALL},
     "engine-drain": {"GET": OPERATORS, "POST": OPERATORS},
+    "engine-update": {"GET": OPERATORS, "POST": OPERATORS},
+    "engine-restart": {"GET": OPERATORS, "POST": OPERATORS},
+    "engine-stop": {"GET": ADMINS, "POST": ADMINS},
     "bulk-drain": {"GET": OPERATORS, "POST": OPERATORS},
     "batch": {"GET": ALL},
     "batch-stop": {"POST": OPERATORS},

@@ -21,6 +21,13 @@ ABILITIES = {
         ("batch", "GET"),
     ],
     "Drain engines": [("engine-drain", "GET"), ("engine-drain", "POST")],
+    "Update and restart engines": [
+        ("engine-update", "GET"),
+        ("engine-update", "POST"),
+        ("engine-restart", "GET"),
+        ("engine-restart", "POST"),
+    ],
+    "Stop engines": [("engine-stop", "GET"), ("engine-stop", "POST")],
     "Drain many engines at once": [("bulk-drain", "GET"), ("bulk-drain", "POST"), ("batch-stop", "POST")],
     "Cancel operations, decide about stuck ones": [
         ("operation-cancel", "POST"),

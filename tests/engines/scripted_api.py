@@ -9,11 +9,15 @@ import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+# The status that an engine has once its API has taken the request.
+EFFECTS = {"drain": "draining", "update": "running", "stop": "stopping", "restart": "restarting"}
+
 
 class ScriptedApi:
     def __init__(self):
         self.engines = {}
         self.requests = []
+        self.bodies = {}  # the last body of each verb
         self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
@@ -79,8 +83,9 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             case ["engines", uid]:
                 return api.engines.get(uid)
-            case ["engines", uid, "drain"] if uid in api.engines:
-                api.engines[uid] = {**api.engines[uid], "status": "draining"}
+            case ["engines", uid, verb] if uid in api.engines and verb in EFFECTS:
+                api.bodies[verb] = body
+                api.engines[uid] = {**api.engines[uid], "status": EFFECTS[verb]}
                 return api.engines[uid]
         return None
 

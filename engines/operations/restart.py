@@ -1,0 +1,67 @@
+"""Restart: a cloud engine's machine. Contract 2.1 #11 and 7.1.
+
+An edge effect: sent twice it cuts twice, and a reading can miss it. So it is sent once for each decision of a person,
+and what nobody saw is a person's to judge.
+"""
+
+from datetime import datetime, timedelta
+
+from engines import wire
+from engines.api.client import EnginesClient
+from engines.enums import EngineStatus, State, Verb
+from engines.models import Engine, Operation
+from engines.operations.behaviour import SENDS, Judgement, progress_of, sent_long_ago
+
+LONG = timedelta(minutes=2)  # within which a restart that happens is seen
+UNSEEN = (
+    "Nobody saw the machine restart, so it may not have, or too quickly to be seen. Look at its uptime, then close "
+    "this operation. It is not sent again by itself."
+)
+AWAY = "The engine is not connected: its machine may be restarting."
+
+
+class Restart:
+    max_sends = SENDS[Verb.RESTART]
+    reads_first = False
+
+    def refusal(self, engine: Engine) -> str:
+        if not engine.cloud:
+            return "Only the machine of a cloud engine can be restarted from here; restart this one on its host."
+        match engine.status:
+            case EngineStatus.RUNNING | EngineStatus.DISCONNECTED | EngineStatus.STOPPED:
+                return ""
+        return f"The engine is {engine.status}; its machine is left alone meanwhile."
+
+    def consequences(self, engine: Engine, running: int) -> list[str]:
+        said = [f"The rented machine of {engine.name} is restarted, and the engine on it starts again."]
+        if engine.status == EngineStatus.RUNNING:
+            said.append(
+                "The embedded control plane lets running tasks finish first. Another API may restart the machine at "
+                "once, and cut them: drain the engine first if you are not sure."
+                if running
+                else "Nothing runs on it now."
+            )
+        said.append("It is sent once. Whether it happened is read from the engine, never tried again by itself.")
+        return said
+
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        return ""
+
+    def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
+        return client.restart(operation.engine.uid)
+
+    def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
+        under_way = engine.status in (EngineStatus.RESTARTING, EngineStatus.DRAINING)
+        cycled = under_way or bool(operation.progress.get("cycled"))
+        progress = {**progress_of(engine), "cycled": cycled}
+        if engine.status == "deleted":
+            return Judgement(State.NEEDS_ATTENTION, "The API no longer knows this engine.")
+        if under_way:
+            return Judgement(State.WORKING, "", progress)
+        if engine.status == EngineStatus.RUNNING and cycled:
+            return Judgement(State.SUCCEEDED, "The machine was restarted and the engine is back.", progress)
+        if engine.status == EngineStatus.DISCONNECTED and cycled:
+            return Judgement(State.LOST_CONTACT, AWAY)
+        if sent_long_ago(operation, now, LONG):
+            return Judgement(State.NEEDS_ATTENTION, UNSEEN, progress)
+        return Judgement(State(operation.state), operation.note, progress)

@@ -1,0 +1,73 @@
+"""Stop: finish what runs, end, and give a cloud machine back. An engine that is offline is stopped at once, for good.
+
+Contract 2.1 #10 and 7.1. A level effect, but a final one: it is read before it is sent, and not sent to an engine that
+went offline since a person agreed to it.
+"""
+
+from datetime import datetime
+
+from engines import wire
+from engines.api.client import EnginesClient
+from engines.enums import EngineStatus, State, Verb
+from engines.models import Engine, Operation
+from engines.operations.behaviour import SENDS, Judgement, progress_of, unsettled
+
+OFFLINE_NOW = (
+    "The engine went offline before this was sent, and an engine that is offline is stopped at once, with what may "
+    "still run on it. Nothing was sent: look at it, and ask anew if that is what you want."
+)
+SILENT = (
+    "The engine went silent while it finished its tasks. They are not given up: it goes on when the engine is back."
+)
+
+
+class Stop:
+    max_sends = SENDS[Verb.STOP]
+    reads_first = True
+
+    def refusal(self, engine: Engine) -> str:
+        match engine.status:
+            case EngineStatus.STOPPING:
+                return "The engine is stopping already."
+            case EngineStatus.STOPPED if not engine.cloud:
+                return "The engine is stopped."
+            case "deleted":
+                return "The API no longer knows this engine."
+        return ""
+
+    def consequences(self, engine: Engine, running: int) -> list[str]:
+        if engine.status == EngineStatus.DISCONNECTED:
+            said = [
+                f"{engine.name} is offline: it is stopped at once and cannot be asked to finish anything.",
+                "Tasks that still run on it fail, or run again elsewhere if they asked for that.",
+            ]
+        else:
+            finished = {0: "Nothing runs on it now.", 1: "The one task that runs now is finished first."}
+            said = [
+                f"{engine.name} takes no new task from the moment it gets the signal.",
+                finished.get(running, f"The {running} tasks that run now are finished first."),
+                "Then its process ends, and it stays down until somebody starts it on its host.",
+            ]
+        if engine.cloud:
+            said.append("Its rented machine is given back. Paid time that is left is not paid back.")
+        return said
+
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        offline = engine.status == EngineStatus.DISCONNECTED
+        return OFFLINE_NOW if offline and operation.parameters.get("online") else ""
+
+    def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
+        return client.stop(operation.engine.uid)
+
+    def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
+        progress = progress_of(engine)
+        match engine.status:
+            case EngineStatus.STOPPED:
+                return Judgement(State.SUCCEEDED, "The engine has stopped.", progress)
+            case "deleted":
+                return Judgement(State.SUCCEEDED, "The engine is gone.", progress)
+            case EngineStatus.STOPPING | EngineStatus.DRAINING:
+                return Judgement(State.WORKING, "", progress)
+            case EngineStatus.DISCONNECTED if operation.parameters.get("online"):
+                return Judgement(State.LOST_CONTACT, SILENT)
+        return unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)

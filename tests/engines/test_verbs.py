@@ -1,0 +1,260 @@
+"""Update, restart and stop: who may, what is sent how often, and what a reading proves."""
+
+from datetime import timedelta
+
+import pytest
+
+from engines.enums import State, Verb
+from engines.models import Engine, Operation
+from engines.operations.request import request
+from engines.operations.send import send
+from engines.tickets import Ticket
+from portal.audit.models import Entry
+from portal.audit.origin import Origin
+from portal.vault.keys import Secret, store
+from portal.vault.models import StoredKey
+from tests.engines.conftest import NOW, dto, put, read, wish
+
+pytestmark = pytest.mark.django_db
+MACHINE = {"instance": {"cloud": "local", "status": "active"}}
+
+
+@pytest.fixture(autouse=True)
+def later(monkeypatch):
+    """Readings are settled half a minute after everything was sent."""
+    clock = {"now": NOW + timedelta(seconds=30)}
+    monkeypatch.setattr("engines.snapshots.db_now", lambda: clock["now"])
+    return clock
+
+
+@pytest.fixture
+def adas_key(ada, acme_connection):
+    return store(
+        user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"]
+    )
+
+
+@pytest.fixture
+def asked(engine, ada, adas_key):
+    """Ask for a verb as Ada and return the operation."""
+
+    def _ask(verb, **parameters):
+        origin = Origin(request_id="req-1", address="10.0.0.9", role="admin")
+        key = StoredKey.objects.get(pk=adas_key.pk)
+        row = Engine.objects.get(pk=engine.pk)
+        return request(wish(verb=verb, parameters=parameters), engine=row, user=ada, key=key, origin=origin, now=NOW)
+
+    return _ask
+
+
+def after(operation, state, *, at=NOW + timedelta(seconds=30), **reading):
+    put(operation, state)
+    read(operation.engine.connection, dto(**reading), at=at)
+    operation.refresh_from_db()
+    return operation.state
+
+
+def form(verb, engine, user, **changes):
+    return {"reason": "patch", "deadline": "2", "ticket": Ticket.issue(verb, engine, user), **changes}
+
+
+def post(client, verb, engine, user, **changes):
+    return client.post(f"/engines/{engine.uid}/{verb}/", form(verb, engine, user, **changes))
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    ("verb", "who", "code"),
+    [
+        ("update", "olga", 302),
+        ("update", "bill", 403),
+        ("stop", "olga", 403),
+        ("stop", "ada", 302),
+        ("stop", "audra", 403),
+    ],
+)
+def test_each_verb_has_its_roles(request, client_of, engine, olgas_key, adas_key, verb, who, code):
+    user = request.getfixturevalue(who)
+    more = {"version": "stable"} if verb == "update" else {}
+    assert post(client_of(user), verb, engine, user, **more).status_code == code
+
+
+def test_the_engine_page_offers_what_the_role_may_and_says_why_not(client_of, engine, olga, olgas_key):
+    page = client_of(olga).get("/engines/eng_1/").content.decode()
+    assert 'href="/engines/eng_1/update/"' in page
+    assert 'href="/engines/eng_1/stop/"' not in page
+    assert "may not stop engines" in page
+    assert "Only the machine of a cloud engine can be restarted" in page
+
+
+# Update
+
+
+def test_an_update_keeps_what_was_asked_and_what_ran(client_of, engine, olga, olgas_key):
+    post(client_of(olga), "update", engine, olga, version="v2.0.0")
+    assert Operation.objects.get().parameters == {"version": "v2.0.0", "from": "v1.0.0"}
+
+
+@pytest.mark.parametrize("version", ["", "latest", "2.0.0", "v2"])
+def test_what_is_no_version_is_refused_with_words(client_of, engine, olga, olgas_key, version):
+    assert post(client_of(olga), "update", engine, olga, version=version).status_code == 422
+    assert Operation.objects.count() == 0
+
+
+@pytest.mark.parametrize(("version", "body"), [("stable", {}), ("canary", {"version": "canary"})])
+def test_a_version_is_sent_only_where_it_is_needed(api, asked, version, body):
+    operation = asked(Verb.UPDATE, version=version)
+    send(str(operation.pk), NOW)
+    assert api.bodies["update"] == body
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [
+        ("asked", "working"),
+        ("fetching", "working"),
+        ("ready", "working"),
+        ("done", "succeeded"),
+        ("current", "succeeded"),
+    ],
+)
+def test_our_control_planes_word_counts(asked, phase, state):
+    told = {"asked": "stable", "phase": phase, "version": "v2.0.0", "error": ""}
+    assert after(asked(Verb.UPDATE), "accepted", status="running", update=told) == state
+
+
+def test_an_update_that_failed_says_why_and_that_the_old_version_runs(asked):
+    told = {"asked": "stable", "phase": "failed", "version": "v2.0.0", "error": "the checksum differs"}
+    operation = asked(Verb.UPDATE)
+    assert after(operation, "working", status="running", update=told) == State.FAILED
+    assert operation.note == "v1.0.0 runs on: the checksum differs"
+
+
+def test_without_its_word_a_new_version_is_success(asked):
+    operation = asked(Verb.UPDATE, **{"from": "v1.0.0"})
+    assert after(operation, "accepted", status="running", engine_version="v2.0.0") == State.SUCCEEDED
+
+
+def test_without_its_word_a_restart_cycle_is_success(asked):
+    operation = asked(Verb.UPDATE, **{"from": "v1.0.0"})
+    assert after(operation, "accepted", status="restarting") == State.WORKING
+    assert after(operation, "working", status="running", at=NOW + timedelta(seconds=40)) == State.SUCCEEDED
+
+
+def test_an_update_of_which_nothing_shows_becomes_a_persons_business(asked, later):
+    operation = asked(Verb.UPDATE, **{"from": "v1.0.0"})
+    later["now"] = NOW + timedelta(minutes=16)
+    assert after(operation, "accepted", status="running", at=NOW + timedelta(minutes=16)) == State.NEEDS_ATTENTION
+
+
+# Restart
+
+
+def test_a_restart_that_nobody_answered_is_not_sent_again(api, asked, engine):
+    api.trouble["POST /engines/eng_1/restart"] = "reset after"
+    operation = asked(Verb.RESTART)
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == State.UNKNOWN
+    assert after(operation, "unknown", status="running") == State.UNKNOWN
+    assert len(api.sent("POST", "/engines/eng_1/restart")) == 1
+
+
+def test_a_restart_is_not_repeated_even_where_nothing_was_sent(api, asked, engine):
+    api.close()
+    operation = asked(Verb.RESTART)
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == State.FAILED
+
+
+def test_a_machine_that_was_seen_to_restart_and_is_back_has_restarted(asked):
+    operation = asked(Verb.RESTART)
+    assert after(operation, "accepted", status="restarting", **MACHINE) == State.WORKING
+    at = NOW + timedelta(seconds=40)
+    assert after(operation, "working", status="running", at=at, **MACHINE) == State.SUCCEEDED
+
+
+def test_a_restart_that_nobody_saw_is_a_persons_business(asked, later):
+    operation = asked(Verb.RESTART)
+    later["now"] = NOW + timedelta(minutes=3)
+    at = NOW + timedelta(minutes=3)
+    assert after(operation, "accepted", status="running", at=at, **MACHINE) == State.NEEDS_ATTENTION
+
+
+# Stop
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [("stopping", "working"), ("stopped", "succeeded"), ("disconnected", "lost_contact")]
+)
+def test_a_stop_is_what_the_engine_shows(asked, status, state):
+    assert after(asked(Verb.STOP, online=True), "accepted", status=status) == state
+
+
+def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
+    operation = asked(Verb.STOP, online=True)
+    api.engines["eng_1"] = dto(status="disconnected")
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == State.FAILED
+    assert "went offline" in operation.note
+    assert api.sent("POST", "/engines/eng_1/stop") == []
+
+
+def test_an_offline_engine_that_was_shown_as_such_is_stopped(api, asked):
+    operation = asked(Verb.STOP, online=False)
+    api.engines["eng_1"] = dto(status="disconnected")
+    send(str(operation.pk), NOW)
+    assert len(api.sent("POST", "/engines/eng_1/stop")) == 1
+
+
+def test_an_offline_engine_with_tasks_is_stopped_only_by_name(client_of, acme_connection, engine, ada, adas_key):
+    read(acme_connection, dto(status="disconnected", busy=["task_1"]), at=NOW + timedelta(seconds=5))
+    row = Engine.objects.get(uid="eng_1")
+    assert post(client_of(ada), "stop", row, ada).status_code == 422
+    assert post(client_of(ada), "stop", row, ada, name="gpu-2").status_code == 422
+    assert Operation.objects.count() == 0
+    assert post(client_of(ada), "stop", row, ada, name="gpu-1").status_code == 302
+
+
+def test_a_stop_takes_the_place_of_a_drain_and_says_so_first(client_of, operation, engine, ada, adas_key):
+    put(operation, "working")
+    page = client_of(ada).get("/engines/eng_1/stop/").content.decode()
+    assert "takes the place of a drain" in page
+    assert "kernel patch" in page
+    assert post(client_of(ada), "stop", engine, ada).status_code == 302
+    operation.refresh_from_db()
+    assert operation.state == State.SUPERSEDED
+    assert Operation.objects.get(verb="stop").state == State.REQUESTED
+    assert Entry.objects.filter(action="operation.superseded", actor=ada).count() == 1
+
+
+def test_a_drain_that_is_being_sent_is_not_superseded(client_of, operation, engine, ada, adas_key):
+    put(operation, "sending")
+    assert post(client_of(ada), "stop", engine, ada).status_code == 409
+    operation.refresh_from_db()
+    assert operation.state == State.SENDING
+
+
+def test_a_drain_does_not_take_the_place_of_a_stop(asked, client_of, engine, olga, olgas_key):
+    put(asked(Verb.STOP), "working")
+    assert post(client_of(olga), "drain", engine, olga).status_code == 409
+    assert Operation.objects.get().verb == "stop"
+
+
+def test_stopping_twice_with_one_form_is_one_operation(client_of, engine, ada, adas_key):
+    words = form("stop", engine, ada)
+    answers = [client_of(ada).post("/engines/eng_1/stop/", words) for _ in range(2)]
+    assert answers[0]["Location"] == answers[1]["Location"]
+    assert Operation.objects.count() == 1
+
+
+def test_every_verb_says_what_it_does_before_it_is_asked(client_of, engine, ada, adas_key, acme_connection):
+    read(acme_connection, dto(**MACHINE), at=NOW + timedelta(seconds=5))
+    for verb in Verb:
+        page = client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
+        assert f"{verb.label} gpu-1" in page
+        assert 'name="reason"' in page
