@@ -16,7 +16,7 @@ NASTY = [
     f"'; DROP TABLE engines_engine; -- {MARK}",
     f"javascript:alert('{MARK}')",
     f"=HYPERLINK('http://evil','{MARK}')",
-    f"\u202e{MARK}\u0000\u0007",
+    f"\u202e{MARK}\u0001\u0007",
 ]
 LIVE = re.compile(r"<(img|svg|script)[^>]*(onerror|onload|alert)|href=[\"']?\s*javascript:", re.IGNORECASE)
 
