@@ -72,6 +72,11 @@ class UpdateForm(ConfirmForm):
         return {"version": self.cleaned_data["version"], "from": self.engine.version}
 
 
+class RestartForm(ConfirmForm):
+    def parameters(self) -> dict[str, Any]:
+        return {"boot_id": self.engine.wire.get("boot_id") or ""}
+
+
 class StopForm(ConfirmForm):
     """Where a stop cannot be taken back lightly, the engine's name is typed."""
 
@@ -93,7 +98,11 @@ class StopForm(ConfirmForm):
 
 
 def form_of(verb: Verb) -> type[ConfirmForm]:
-    forms_of: dict[str, type[ConfirmForm]] = {Verb.UPDATE: UpdateForm, Verb.STOP: StopForm}
+    forms_of: dict[str, type[ConfirmForm]] = {
+        Verb.UPDATE: UpdateForm,
+        Verb.RESTART: RestartForm,
+        Verb.STOP: StopForm,
+    }
     return forms_of.get(verb, ConfirmForm)
 
 

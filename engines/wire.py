@@ -38,7 +38,9 @@ class Engine(TypedDict, total=False):
     engine_version: str
     config: dict[str, Any]
     instance: dict[str, Any] | None
-    update: dict[str, Any] | None  # beyond the contract: our control plane's word on the last update
+    # Beyond the contract, from our control plane: its word on the last update, and a mark of the engine's process.
+    update: dict[str, Any] | None
+    boot_id: str
     system_info: dict[str, Any] | None
     workers: list[Worker | None] | None
     created_at: str

@@ -39,6 +39,7 @@ def engine(row: Engine) -> dict[str, Any]:
         "system_info": row.system_info or None,
         "workers": workers(row),
         "update": _update(row) if row.update_phase else None,
+        "boot_id": row.boot_id,
     }
 
 

@@ -76,6 +76,7 @@ ENGINE: dict[str, Any] = {
     "system_info": {"hostname": "rack-3"},
     "workers": [WORKER],
     "update": None,
+    "boot_id": "0f1e2d3c",
 }
 TASK: dict[str, Any] = {
     **_BASE,

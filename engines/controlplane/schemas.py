@@ -284,6 +284,7 @@ class EngineOut(Base):
     system_info: dict[str, Any] | None
     workers: list[WorkerOut]
     update: UpdateOut | None
+    boot_id: str = Field(description="Of the engine's process: new with each start. Beyond the contract.")
 
 
 class Part(Schema):

@@ -52,7 +52,7 @@ class Restart:
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         under_way = engine.status in (EngineStatus.RESTARTING, EngineStatus.DRAINING)
-        cycled = under_way or bool(operation.progress.get("cycled"))
+        cycled = under_way or bool(operation.progress.get("cycled")) or _another_process(operation, engine)
         progress = {**progress_of(engine), "cycled": cycled}
         if engine.status == "deleted":
             return Judgement(State.NEEDS_ATTENTION, "The API no longer knows this engine.")
@@ -65,3 +65,9 @@ class Restart:
         if sent_long_ago(operation, now, LONG):
             return Judgement(State.NEEDS_ATTENTION, UNSEEN, progress)
         return Judgement(State(operation.state), operation.note, progress)
+
+
+def _another_process(operation: Operation, engine: Engine) -> bool:
+    """Whether another process answers than when this was asked: a restart may be over before it was seen."""
+    before, now = operation.parameters.get("boot_id"), engine.wire.get("boot_id")
+    return bool(before and now) and before != now

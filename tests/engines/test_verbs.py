@@ -177,6 +177,13 @@ def test_a_machine_that_was_seen_to_restart_and_is_back_has_restarted(asked):
     assert after(operation, "working", status="running", at=at, **MACHINE) == State.SUCCEEDED
 
 
+def test_another_process_is_a_restart_even_if_nobody_saw_it(asked):
+    operation = asked(Verb.RESTART, boot_id="a")
+    assert after(operation, "accepted", status="running", boot_id="a", **MACHINE) == State.ACCEPTED
+    at = NOW + timedelta(seconds=40)
+    assert after(operation, "accepted", status="running", boot_id="b", at=at, **MACHINE) == State.SUCCEEDED
+
+
 def test_a_restart_that_nobody_saw_is_a_persons_business(asked, later):
     operation = asked(Verb.RESTART)
     later["now"] = NOW + timedelta(minutes=3)
