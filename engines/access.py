@@ -45,11 +45,10 @@ def reading_keys(connection: Connection) -> QuerySet[StoredKey]:
     return keys.filter(pk__in=readers).order_by("last_error", "-checked_at", "pk")
 
 
-def client_for(key: StoredKey, *, request_id: str = "") -> EnginesClient:
+def client_for(key: StoredKey, *, request_id: str = "", timeout: float = 10.0) -> EnginesClient:
     """Open a client with this key. Raises `portal.vault.keys.Sealed` if the key cannot be unsealed."""
-    return EnginesClient(
-        base_url=key.connection.base_url, key=unseal(key), request_id=request_id or current_request_id.get()
-    )
+    asked = request_id or current_request_id.get()
+    return EnginesClient(base_url=key.connection.base_url, key=unseal(key), request_id=asked, timeout=timeout)
 
 
 def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy: Operation | None) -> str:

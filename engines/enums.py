@@ -48,12 +48,14 @@ class Verb(TextChoices):
     UPDATE = "update", "Update"
     RESTART = "restart", "Restart"
     STOP = "stop", "Stop"
+    EXTEND = "extend", "Extend"
 
 
 class State(TextChoices):
     """An operation's state. The moves between them are in engines/operations/moves.py."""
 
     REQUESTED = "requested", "Requested"  # saved; no worker has it yet
+    CHECKING = "checking", "Checking"  # money only: price and time are read again before anything is sent
     SENDING = "sending", "Sending"  # one worker is calling the API, or was when it died
     ACCEPTED = "accepted", "Accepted"  # the API said yes; no reading has shown the effect yet
     WORKING = "working", "In progress"  # a reading shows the effect under way
@@ -62,6 +64,7 @@ class State(TextChoices):
     STUCK = "stuck", "Past its deadline"  # asks a person; nothing is ever cut by a clock
     NEEDS_ATTENTION = "needs_attention", "Needs attention"  # only a person can say how to go on
     SUCCEEDED = "succeeded", "Succeeded"
+    NEEDS_RECONFIRM = "needs_reconfirm", "Confirm again"  # what was confirmed had changed; nothing was sent
     REFUSED = "refused", "Refused"  # the API said no; nothing was changed
     FAILED = "failed", "Failed"  # it could not be sent, or ended without its effect
     CANCELLED = "cancelled", "Cancelled"  # taken back before it was sent
@@ -71,6 +74,7 @@ class State(TextChoices):
 OPEN = frozenset(
     {
         State.REQUESTED,
+        State.CHECKING,
         State.SENDING,
         State.ACCEPTED,
         State.WORKING,

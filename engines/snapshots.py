@@ -19,7 +19,7 @@ from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.clock import moment
 from engines.clock import now as db_now
-from engines.enums import OPEN
+from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
 from portal.live.bus import publish
@@ -136,6 +136,7 @@ def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
 
 def _watched(connection: Connection) -> Iterable[Operation]:
     rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
+    rows = rows.exclude(verb=Verb.EXTEND)  # read on a schedule of its own
     return rows.select_related("engine")
 
 

@@ -51,6 +51,14 @@ def sweep() -> None:
         _run(job)
 
 
+@shared_task(name="engines.check_cloud_time")
+def check_cloud_time() -> None:
+    """Compare paid time with the ledger, once a day for each engine: most calls find nothing to do."""
+    from engines.money.checks import check_all
+
+    check_all(now())
+
+
 @worker_ready.connect
 def start_ticking(**_: Any) -> None:
     """Sweep from a thread of the worker too: neither beat nor a working broker is needed for due work to be done."""

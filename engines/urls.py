@@ -3,15 +3,27 @@
 from django.urls import path
 
 from engines.enums import Verb
-from engines.views import bulk, engine, fleet, keys, operate, operations
+from engines.views import bulk, cloud_time, engine, extend, fleet, keys, operate, operations
 
 urlpatterns = [
     path("engines/", fleet.fleet, name="engines"),
     path("engines/many/drain/", bulk.confirm, {"verb": Verb.DRAIN}, name="bulk-drain"),
     path("engines/<str:uid>/", engine.engine, name="engine"),
-    *(path(f"engines/<str:uid>/{verb}/", operate.operate, {"verb": verb}, name=f"engine-{verb}") for verb in Verb),
     path("batches/<uuid:pk>/", bulk.batch, name="batch"),
     path("batches/<uuid:pk>/stop/", bulk.stop, name="batch-stop"),
+    path("engines/<str:uid>/extend/", extend.extend, name="engine-extend"),
+    *(
+        path(f"engines/<str:uid>/{verb}/", operate.operate, {"verb": verb}, name=f"engine-{verb}")
+        for verb in Verb
+        if verb != Verb.EXTEND
+    ),
+    path("cloud-time/", cloud_time.cloud_time, name="cloud-time"),
+    path("cloud-time/ledger.csv", cloud_time.sheet_of, name="cloud-time-csv"),
+    path("cloud-time/freeze/", cloud_time.freeze, name="cloud-time-freeze"),
+    path("cloud-time/limits/", cloud_time.set_limits, name="cloud-time-limits"),
+    path("cloud-time/<uuid:pk>/approve/", cloud_time.decide, {"step": "approve"}, name="cloud-time-approve"),
+    path("cloud-time/<uuid:pk>/reject/", cloud_time.decide, {"step": "reject"}, name="cloud-time-reject"),
+    path("cloud-time/<uuid:pk>/resolve/", cloud_time.settle, name="cloud-time-resolve"),
     path("operations/", operations.operations, name="operations"),
     path("operations/<uuid:pk>/", operations.operation, name="operation"),
     *(

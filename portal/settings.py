@@ -169,7 +169,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_timeout": 
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = False
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "cloud time": {"task": "engines.check_cloud_time", "schedule": 600.0, "options": {"expires": 300}},
+}
 
 # The embedded Engines API. API_URL is its own address as engines on other machines reach it.
 API_URL = env.str("API_URL", f"http://127.0.0.1:{API_PORT}").rstrip("/")

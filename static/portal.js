@@ -8,6 +8,9 @@
   // Times. The server's clock counts: a wrong one in this browser must not age the fleet.
   const skew = Date.parse(document.body.dataset.now) - Date.now() || 0;
 
+  // Deadlines are shown in the time zone that this browser is in; the server cannot know it otherwise.
+  document.cookie = `tz=${Intl.DateTimeFormat().resolvedOptions().timeZone}; path=/; max-age=31536000; samesite=lax`;
+
   // The same rules as portal_ui.span and portal_ui.relative.
   const two = (whole, unit, rest, restUnit) => `${whole} ${unit}${rest ? ` ${rest} ${restUnit}` : ""}`;
   const span = (seconds, fine) => {

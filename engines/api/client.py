@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from decimal import Decimal
 from functools import cache
 from ssl import SSLContext
 from types import TracebackType
@@ -161,6 +162,31 @@ class EnginesClient:
     def _engine(self, uid: str, answer: Any) -> wire.Engine | None:
         return decode.engine(answer, uid) if isinstance(answer, dict) and "id" in answer else None
 
+    def extend(self, uid: str, hours: Decimal, before_send: Callable[[], None]) -> wire.Engine:
+        """Buy so many hours for a cloud engine, once: no retry, no redirect. Returns the engine with its new deadline.
+
+        Call it first of all on a client of its own: the connection is new then, and `before_send` runs when it is
+        open and no byte of the request has left. What that raises is raised here, and nothing is sent.
+        """
+        armed: list[bool] = []
+
+        def trace(event: str, _: dict[str, Any]) -> None:
+            if event == "http11.send_request_headers.started" and not armed:
+                armed.append(True)
+                before_send()
+
+        body = {"additional_hours": float(hours)}
+        answer = self._call("POST", f"{_path(uid)}/extend", engine=True, json=body, extensions={"trace": trace})
+        return decode.engine(answer, uid)
+
+    def balance(self) -> int | None:
+        """Return what can still be spent, in microcents; None from an API that does not say."""
+        found = decode.record(self._call("GET", "/billing/balance"), "a balance")
+        values = [found.get("balance"), found.get("held", 0)]
+        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            return None
+        return int(values[0]) - int(values[1])
+
     def task(self, uid: str) -> dict[str, Any]:
         """Return the task, its result included once it has one."""
         return decode.record(self._read("GET", f"/tasks/{_segment(uid)}"), "a task")
@@ -180,10 +206,19 @@ class EnginesClient:
             time.sleep(wait + random.uniform(0.05, 0.25) * 2**attempt)  # noqa: S311 (spreads load, guards nothing)
         return call()
 
-    def _call(self, method: str, path: str, *, engine: bool = False, json: Any = None) -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        engine: bool = False,
+        json: Any = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> Any:
         if not self._bearer.is_sendable():
             raise KeyRejected("The key has characters that no key has. Enter it again on the Keys page.")
-        reply = self._exchange(self._http.build_request(method, path, json=json), engine)
+        request = self._http.build_request(method, path, json=json, extensions=extensions)
+        reply = self._exchange(request, engine)
         try:
             answer = decode.decode(reply)
         except ApiError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models, transaction
 
-from engines.enums import OPEN, State
+from engines.enums import OPEN, State, Verb
 from engines.models import Moment, Operation
 from portal.accounts.models import User
 from portal.audit.log import record
@@ -17,6 +17,17 @@ from portal.live.bus import publish
 WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
 MOVES: dict[State, frozenset[State]] = {
     State.REQUESTED: frozenset({State.SENDING, State.CANCELLED, State.SUPERSEDED}),
+    State.CHECKING: frozenset(
+        {
+            State.REQUESTED,
+            State.SENDING,
+            State.SUCCEEDED,
+            State.NEEDS_RECONFIRM,
+            State.REFUSED,
+            State.FAILED,
+            State.CANCELLED,
+        }
+    ),
     State.SENDING: frozenset(
         {
             State.ACCEPTED,
@@ -36,15 +47,29 @@ MOVES: dict[State, frozenset[State]] = {
     State.STUCK: WATCHED_ON | {State.WORKING, State.NEEDS_ATTENTION},
     State.NEEDS_ATTENTION: WATCHED_ON | {State.WORKING, State.REQUESTED},
     State.SUCCEEDED: frozenset(),
+    State.NEEDS_RECONFIRM: frozenset(),
     State.REFUSED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
     State.SUPERSEDED: frozenset(),
 }
 
+# Money moves by narrower rules: it is checked under the engine's lock first, and what was perhaps sent is never
+# sent again by itself. Only after a 429, and a reading that shows nothing happened, does SENDING lead back.
+EXTEND_MOVES = MOVES | {
+    State.REQUESTED: frozenset({State.CHECKING, State.CANCELLED}),
+    State.SENDING: frozenset(
+        {State.SUCCEEDED, State.REFUSED, State.FAILED, State.UNKNOWN, State.NEEDS_ATTENTION, State.REQUESTED}
+    ),
+    State.UNKNOWN: frozenset({State.SUCCEEDED, State.FAILED, State.NEEDS_ATTENTION}),
+    State.NEEDS_ATTENTION: frozenset({State.SUCCEEDED, State.FAILED}),
+    **{state: frozenset() for state in (State.ACCEPTED, State.WORKING, State.LOST_CONTACT, State.STUCK)},
+}
+
 # The moves that an auditor wants to see; the others are on the operation's own timeline.
 AUDITED = {
     State.SUCCEEDED: "ok",
+    State.NEEDS_RECONFIRM: "refused",
     State.REFUSED: "refused",
     State.FAILED: "failed",
     State.CANCELLED: "ok",
@@ -78,7 +103,8 @@ def move(
     Raises ValueError on a move that MOVES does not allow, and Moved if the row is no longer in the state and fence
     that we read.
     """
-    if to not in MOVES[State(operation.state)]:
+    table = EXTEND_MOVES if operation.verb == Verb.EXTEND else MOVES
+    if to not in table[State(operation.state)]:
         raise ValueError(f"{operation.state} → {to} is not a move")
     before = operation.state
     facts |= {"state": to, "note": note[:300], "moved_at": now}
@@ -122,6 +148,26 @@ def audit(
     )
 
 
+def audit_money(
+    operation: Operation, *, by: Decider | None, before: dict[str, Any], after: dict[str, Any], **detail: Any
+) -> None:
+    """Write what was charged into the audit log, in numbers."""
+    record(
+        team=operation.team,
+        actor=by.user if by else None,
+        action="cloudtime.charged",
+        target=operation.engine,
+        origin=by.origin if by else Origin(request_id=operation.request_id),
+        reason=operation.reason,
+        before=before,
+        after=after,
+        operation_id=str(operation.pk),
+        asked_by=operation.requested_name,
+        used=operation.key_label,
+        **detail,
+    )
+
+
 def announce(operation: Operation) -> None:
     """Tell open pages, after the commit."""
     publish(
@@ -130,6 +176,7 @@ def announce(operation: Operation) -> None:
         f"operation:{operation.pk}",
         "engines",
         f"engine:{operation.engine.uid}",
+        *(["cloudtime"] if operation.verb == Verb.EXTEND else []),
     )
 
 

@@ -12,8 +12,9 @@ from engines.access import client_for
 from engines.api import errors
 from engines.clock import boot
 from engines.clock import now as db_now
-from engines.enums import State
+from engines.enums import State, Verb
 from engines.models import Operation
+from engines.money import send as money
 from engines.operations.moves import Moved, move
 from engines.operations.verbs import VERBS
 from portal.accounts.access import may
@@ -38,9 +39,11 @@ class Outcome:
 
 def send(operation_id: str, now: datetime) -> None:
     """Send the operation if it is still waiting for that. Safe to call any number of times, from any worker."""
-    operation = Operation.objects.select_related("team", "engine__connection", "key", "requested_by").get(
-        pk=operation_id
-    )
+    rows = Operation.objects.select_related("team", "engine__connection", "key__connection", "requested_by")
+    operation = rows.get(pk=operation_id)
+    if operation.verb == Verb.EXTEND:
+        money.send(operation, now)
+        return
     if operation.state != State.REQUESTED or not _due(operation, now):
         return
     try:

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from engines.enums import State
+from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.operations.moves import MOVES, Moved, amend, move
 from engines.operations.verbs import VERBS
@@ -22,8 +22,10 @@ WATCHED = frozenset(
 def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: datetime) -> None:
     """Move or amend `operation` by what `engine` shows. `read_at` is when the reading was begun.
 
-    A reading begun before the request was sent proves nothing and is ignored.
+    A reading begun before the request was sent proves nothing and is ignored. Money is settled by its own readings.
     """
+    if operation.verb == Verb.EXTEND:
+        return
     if operation.state not in WATCHED or (operation.sent_at and read_at <= operation.sent_at):
         return
     judgement = VERBS[operation.verb].judge(operation, engine, now)

@@ -7,8 +7,9 @@ from functools import partial
 from django.db.models import Q
 
 from engines import snapshots
-from engines.enums import OPEN, State
+from engines.enums import OPEN, State, Verb
 from engines.models import Operation
+from engines.money import process, reconcile
 from engines.operations.moves import Moved, move
 from engines.operations.send import send
 from portal.vault.models import Connection
@@ -19,6 +20,7 @@ LOST = "The worker that was sending this disappeared. Whether the engine got the
 # What the sweep does with an operation that rests in a state; a test holds that no open state is missing.
 RULES: dict[State, str] = {
     State.REQUESTED: "send when due",
+    State.CHECKING: "send anew when its lease has run out",
     State.SENDING: "unknown when its lease has run out",
     State.ACCEPTED: "watch",
     State.WORKING: "watch",
@@ -32,11 +34,15 @@ RULES: dict[State, str] = {
 def due(now: datetime) -> Iterator[Callable[[], None]]:
     """Yield the jobs that are due. Each may be run by anybody, any number of times."""
     rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now).order_by("next_at")
-    for pk, state in rows.values_list("pk", "state")[:BATCH]:
+    for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
         if state == State.REQUESTED:
             yield partial(send, str(pk), now)
         elif state == State.SENDING:
             yield partial(recover, str(pk), now)
+        elif state == State.CHECKING:
+            yield partial(reconcile.requeue, str(pk), now)
+        elif state == State.UNKNOWN and verb == Verb.EXTEND:
+            yield partial(reconcile.look, str(pk), now)
     for connection_id in due_connections(now):
         yield partial(snapshots.refresh, connection_id, now)
 
@@ -56,8 +62,11 @@ def recover(operation_id: str, now: datetime) -> None:
     stale = operation.lease_until is None or operation.lease_until <= now
     if operation.state != State.SENDING or not stale:
         return
+    is_money = operation.verb == Verb.EXTEND
+    if is_money:
+        process.end(operation.extension.armed_by)
     try:
-        move(operation, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=None)
+        move(operation, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=now if is_money else None)
         snapshots.look_soon(operation.engine.connection, now)
     except Moved:
         return

@@ -4,6 +4,7 @@ from engines.enums import State, Verb
 from engines.models import Operation
 from engines.operations.behaviour import Behaviour
 from engines.operations.drain import Drain
+from engines.operations.extend import Extend
 from engines.operations.restart import Restart
 from engines.operations.stop import Stop
 from engines.operations.update import Update
@@ -13,6 +14,7 @@ VERBS: dict[str, Behaviour] = {
     Verb.UPDATE: Update(),
     Verb.RESTART: Restart(),
     Verb.STOP: Stop(),
+    Verb.EXTEND: Extend(),
 }
 
 # Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.

@@ -23,7 +23,13 @@ from engines.workers import workers_of
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 
-ICONS = {Verb.DRAIN: "drain", Verb.UPDATE: "download", Verb.RESTART: "refresh", Verb.STOP: "player-stop"}
+ICONS = {
+    Verb.DRAIN: "drain",
+    Verb.UPDATE: "download",
+    Verb.RESTART: "refresh",
+    Verb.STOP: "player-stop",
+    Verb.EXTEND: "hourglass",
+}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

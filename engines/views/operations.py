@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import operation_for
 from engines.clock import now as db_now
-from engines.enums import OPEN, State
+from engines.enums import OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.operations import decide as decisions
@@ -62,6 +62,7 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "answer": json.dumps(found.answer, indent=2) if found.answer else "",
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
+        "may_settle": may(request.membership.role, "cloud-time-resolve"),
         "silence": automation_silence(db_now()),
     }
     fragment = request.htmx and request.htmx.target == "operation"
@@ -95,6 +96,8 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }
     sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
+    if found.verb == Verb.EXTEND:  # what a person decides about money has its own forms
+        return []
     shown = []
     for step, label in offers.get(State(found.state), []):
         why_not = ""

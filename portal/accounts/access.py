@@ -11,6 +11,8 @@ Who = str | frozenset[Role]
 ALL = frozenset(Role)
 ADMINS = frozenset({Role.ADMIN})
 OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+MONEY = frozenset({Role.BILLING, Role.ADMIN})
+ADMINS = frozenset({Role.ADMIN})
 AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
 WRITERS = ALL - {Role.AUDITOR}
 
@@ -32,6 +34,14 @@ TABLE: dict[str, dict[str, Who]] = {
     "bulk-drain": {"GET": OPERATORS, "POST": OPERATORS},
     "batch": {"GET": ALL},
     "batch-stop": {"POST": OPERATORS},
+    "engine-extend": {"GET": MONEY, "POST": MONEY},
+    "cloud-time": {"GET": ALL},
+    "cloud-time-csv": {"GET": ALL},
+    "cloud-time-approve": {"POST": MONEY},
+    "cloud-time-reject": {"POST": MONEY},
+    "cloud-time-resolve": {"POST": MONEY},
+    "cloud-time-freeze": {"POST": MONEY},
+    "cloud-time-limits": {"POST": ADMINS},
     "operations": {"GET": ALL},
     "operation": {"GET": ALL},
     "operation-cancel": {"POST": OPERATORS},

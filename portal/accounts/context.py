@@ -11,6 +11,7 @@ from portal.accounts.models import Membership
 PLACES = [
     ("engines", "Engines", "server"),
     ("operations", "Operations", "activity"),
+    ("cloud-time", "Cloud time", "hourglass"),
     ("audit", "Audit log", "shield-check"),
     ("team", "Team", "users"),
     ("keys", "Keys", "key"),

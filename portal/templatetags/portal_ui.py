@@ -3,7 +3,7 @@
 Plain functions that build their HTML: a fleet page calls them a thousand times.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ LOOKS = {
     "idle": Look("circle-dashed", "ok"),
     "inactive": Look("circle-off", "mute"),
     "requested": Look("clock", "info"),
+    "checking": Look("eye", "work"),
     "sending": Look("send", "work"),
     "accepted": Look("check", "work"),
     "working": Look("progress", "work"),
@@ -48,6 +49,7 @@ LOOKS = {
     "stuck": Look("clock-exclamation", "wait"),
     "needs_attention": Look("alert-triangle", "bad"),
     "succeeded": Look("circle-check", "ok"),
+    "needs_reconfirm": Look("refresh", "wait"),
     "refused": Look("ban", "bad"),
     "failed": Look("circle-x", "bad"),
     "cancelled": Look("circle-minus", "mute"),
@@ -176,3 +178,18 @@ def control(field: BoundField, css: str = "") -> SafeString:
 def less(number: int, other: int) -> int:
     """Return the rest of a count."""
     return number - other
+
+
+@register.filter
+def dollars(microcents: int) -> str:
+    """Return an amount of whole microcents as people read it, exact to the last digit."""
+    cents, rest = divmod(abs(microcents), 1_000_000)
+    more = f"{rest:06d}".rstrip("0")
+    return f"{'−' if microcents < 0 else ''}${cents // 100:,}.{cents % 100:02d}{more}"
+
+
+@register.simple_tag
+def local(moment: datetime, zone: tzinfo) -> str:
+    """Return the time on the viewer's clock, to the minute; a hint of the zone only where it is not UTC."""
+    shown = moment.astimezone(zone)
+    return f"{shown:%a %d %b %H:%M}" + (f" {shown:%Z}" if shown.tzname() else "")

@@ -1,0 +1,77 @@
+"""Prices, hours and deadlines, exactly: whole microcents (1 dollar is 100,000,000) and decimal hours, never floats."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+from engines.clock import moment
+from engines.models import Engine
+from portal.templatetags.portal_ui import dollars
+
+__all__ = ["PaidTime", "after", "cost", "dollars", "hours_of", "hours_until", "near", "paid_time", "read"]
+
+MICROCENTS_PER_CENT = 1_000_000
+MICROCENTS_PER_DOLLAR = 100 * MICROCENTS_PER_CENT
+STEP = Decimal("0.01")  # hours: 36 s
+LEAST = Decimal("0.25")  # well above TOLERANCE: "unchanged" and "extended" must not look alike
+MOST = Decimal(24 * 365)
+TOLERANCE = timedelta(seconds=120)  # between the deadline that was asked for and the one that the API reports
+
+OVER = ("stopping", "stopped", "deleted")
+
+
+@dataclass(frozen=True)
+class PaidTime:
+    """What a reading says of an engine's cloud machine: until when it is paid, and the price in cents an hour."""
+
+    threshold: datetime
+    price: int
+
+
+def paid_time(engine: Engine) -> PaidTime | None:
+    """Return what can be extended; None for a self-hosted engine, and where deadline or price is missing."""
+    return read(engine.wire.get("instance"))
+
+
+def read(instance: object) -> PaidTime | None:
+    """Read the contract's `instance`, whatever an API may have put there."""
+    if not isinstance(instance, dict):
+        return None
+    found = instance.get("auto_delete")
+    threshold = moment(found.get("date_threshold")) if isinstance(found, dict) else None
+    price = instance.get("hourly_price")
+    if threshold is None or not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
+        return None
+    return PaidTime(threshold, price)
+
+
+def cost(price: int, hours: Decimal) -> int:
+    """Return what so many hours cost, in microcents, rounded up. `price` is in cents an hour."""
+    return int((price * MICROCENTS_PER_CENT * hours).to_integral_value(ROUND_CEILING))
+
+
+def hours_until(target: datetime, threshold: datetime) -> Decimal:
+    """Return the hours that carry the threshold to the target, rounded up to STEP; 0 or less if it is there."""
+    seconds = (target - threshold) // timedelta(microseconds=1)
+    return (Decimal(seconds) / 3_600_000_000).quantize(STEP, ROUND_CEILING)
+
+
+def after(threshold: datetime, hours: Decimal) -> datetime:
+    return threshold + timedelta(microseconds=int(hours * 3_600_000_000))
+
+
+def hours_of(text: str) -> Decimal:
+    """Read what a person typed. Raises ValueError, with words for them."""
+    try:
+        found = Decimal(text.strip())
+    except InvalidOperation:
+        raise ValueError("Enter hours as a number with a point, such as 2.5.") from None
+    if not found.is_finite() or not LEAST <= found <= MOST:
+        raise ValueError(f"Enter between {LEAST} and {MOST} hours.")
+    if found != found.quantize(STEP):
+        raise ValueError("Enter hours with at most two decimals.")
+    return found.quantize(STEP)
+
+
+def near(one: datetime, other: datetime, tolerance: timedelta = TOLERANCE) -> bool:
+    return abs(one - other) <= tolerance

@@ -1,0 +1,68 @@
+"""A confirmed quote becomes an operation, within the limits, in one transaction; nothing is sent yet."""
+
+import uuid
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from engines.enums import Verb
+from engines.models import Engine, Operation
+from engines.money import limits
+from engines.money.models import Extension
+from engines.money.quote import Quote
+from engines.operations.request import Changed, Wish, request
+from portal.accounts.models import Team, User
+from portal.audit.origin import Origin
+from portal.vault.models import StoredKey
+
+# What was confirmed is not bought much later: a broker or worker that was away must not surprise anybody.
+DEADLINE = timedelta(minutes=10)
+
+
+@transaction.atomic
+def buy(
+    quote: Quote,
+    reason: str,
+    *,
+    engine: Engine,
+    user: User,
+    key: StoredKey,
+    origin: Origin,
+    now: datetime,
+    approved_name: str = "",
+) -> Operation:
+    """Record the purchase and hold its cost. The caller has checked role, scope and engine.
+
+    Sent twice, the same quote returns the same operation. Raises limits.Frozen, limits.OverLimit, request.Busy if
+    another operation on the engine is open, and request.Changed if the quote's id was used with other words.
+    """
+    Team.objects.select_for_update().get(pk=engine.team_id)  # one purchase of a team at a time: limits are counted
+    wish = Wish(quote.id, Verb.EXTEND, reason, DEADLINE, quote.parameters())
+    if earlier := Operation.objects.of(engine.team).filter(pk=quote.id).first():
+        return _same(earlier, wish, engine, user)
+    limits.check(engine.team, user.pk, engine, quote.hours, quote.cost, now)
+    operation = request(wish, engine=engine, user=user, key=key, origin=origin, now=now)
+    Extension.objects.create(
+        operation=operation,
+        team=engine.team,
+        hours=quote.hours,
+        target=quote.target,
+        seen_threshold=quote.threshold,
+        seen_price=quote.price,
+        cost=quote.cost,
+        retry_of=earlier_try(quote, engine),
+        approved_name=approved_name,
+    )
+    return operation
+
+
+def earlier_try(quote: Quote, engine: Engine) -> Extension | None:
+    rows = Extension.objects.of(engine.team).filter(operation__engine=engine)
+    return rows.filter(pk=uuid.UUID(quote.retry_of)).first() if quote.retry_of else None
+
+
+def _same(earlier: Operation, wish: Wish, engine: Engine, user: User) -> Operation:
+    said = (earlier.engine_id, earlier.verb, earlier.reason, earlier.requested_by_id, earlier.parameters)
+    if said != (engine.pk, wish.verb, wish.reason, user.pk, wish.parameters):
+        raise Changed
+    return earlier

@@ -1,0 +1,160 @@
+"""Settle an extension without an answer, by readings made for it alone, or by a person's decision."""
+
+import logging
+from datetime import datetime, timedelta
+
+from engines import clock, wire
+from engines.access import client_for, reading_keys
+from engines.api import errors
+from engines.clock import moment
+from engines.enums import State, Verb
+from engines.models import Operation
+from engines.money import amounts
+from engines.money.models import Evidence, Extension, Outcome
+from engines.money.record import End, record
+from engines.operations.moves import Decider, Moved, amend, audit, move
+from portal.vault.keys import Sealed, flag
+from portal.vault.models import StoredKey
+
+log = logging.getLogger(__name__)
+
+# At least as long as an answer, TCP's patience and the slowest provider behind the API together.
+SETTLE = timedelta(minutes=15)
+APART = timedelta(minutes=2)
+ENOUGH = 3  # unchanged readings
+SECONDS = (0, 5, 15, 30, 60, 120, 300, 600, 900)
+EVERY = timedelta(minutes=15)  # after those
+LOOKING = timedelta(seconds=30)
+MOST_LEASES = 5
+
+
+def next_look(since: datetime, now: datetime) -> datetime:
+    """Return when to read next, for an operation that is unknown since then."""
+    for seconds in SECONDS:
+        if (at := since + timedelta(seconds=seconds)) > now:
+            return at
+    return now + EVERY
+
+
+def reading(operation: Operation) -> wire.Engine | None:
+    """Read the engine with the asker's key, else with one of the team's; None if the API has it no more.
+
+    Raises ApiError if no key gets an answer.
+    """
+    refused: errors.ApiError = errors.KeyRejected("No key of the team may read this API.")
+    for key in _keys(operation):
+        try:
+            with client_for(key, request_id=operation.request_id) as client:
+                return client.get(operation.engine.uid)
+        except errors.EngineGone:
+            return None
+        except errors.KeyRejected as error:
+            refused = error
+            flag(key, str(error))
+        except Sealed as error:
+            flag(key, str(error))
+    raise refused
+
+
+def _keys(operation: Operation) -> list[StoredKey]:
+    own = [operation.key] if operation.key else []
+    return own + [key for key in reading_keys(operation.engine.connection) if key.pk != operation.key_id]
+
+
+def look(operation_id: str, now: datetime) -> None:
+    """Read the engine of an unknown extension, if that is due, and settle it if the reading proves something."""
+    rows = Operation.objects.select_related(
+        "team", "engine__connection", "key__connection", "requested_by", "extension"
+    )
+    operation = rows.get(pk=operation_id)
+    if operation.state != State.UNKNOWN or operation.verb != Verb.EXTEND:
+        return
+    if operation.next_at is None or operation.next_at > now:
+        return
+    try:
+        amend(operation, next_at=now + LOOKING)
+        try:
+            dto = reading(operation)
+        except errors.ApiError as error:
+            log.warning("extension %s cannot be checked: %s", operation.pk, error)
+            amend(operation, next_at=next_look(operation.moved_at, clock.now()))
+            return
+        settle(operation, dto, clock.now())
+    except Moved:
+        log.info("extension %s was moved by somebody else", operation_id)
+
+
+def settle(operation: Operation, dto: wire.Engine | None, now: datetime) -> None:
+    """Say what a reading means for an unknown extension (the table is in docs/billing.md)."""
+    bought = operation.extension
+    paid = amounts.read((dto or {}).get("instance"))
+    if paid is None or (dto or {}).get("status") in amounts.OVER or bought.before is None:
+        note = "The engine or its paid time is gone, so no reading can show whether it was charged."
+        record(operation, _ambiguous(note, None))
+    elif amounts.near(paid.threshold, amounts.after(bought.before, bought.hours)):
+        note = f"A reading shows it paid until {paid.threshold:%Y-%m-%d %H:%M} UTC, though the answer was lost."
+        facts = {"evidence": Evidence.READING, "after": paid.threshold}
+        record(operation, End(State.SUCCEEDED, Outcome.OBSERVED, note, **facts))  # type: ignore[arg-type]
+    elif paid.threshold == bought.before:
+        _unchanged(operation, now)
+    else:
+        note = (
+            f"Its paid time ended at {bought.before:%Y-%m-%d %H:%M} UTC before, and now at "
+            f"{paid.threshold:%Y-%m-%d %H:%M} UTC: neither unchanged nor as asked."
+        )
+        record(operation, _ambiguous(note, paid.threshold))
+
+
+def _ambiguous(note: str, after: datetime | None) -> End:
+    note = f"{note} A person must find out, in the API’s own ledger, and say what happened."
+    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after)
+
+
+def _unchanged(operation: Operation, now: datetime) -> None:
+    bought = operation.extension
+    last = moment(bought.unchanged[-1]) if bought.unchanged else None
+    if last is None or now - last >= APART:
+        bought.unchanged = [*bought.unchanged, now.isoformat()]
+        Extension.objects.filter(pk=bought.pk).update(unchanged=bought.unchanged)
+    settled = bought.armed_at is not None and now - bought.armed_at >= SETTLE
+    if settled and len(bought.unchanged) >= ENOUGH:
+        minutes = SETTLE // timedelta(minutes=1)
+        note = f"{len(bought.unchanged)} readings over {minutes} minutes show no effect: it was not charged."
+        record(operation, End(State.FAILED, Outcome.NOT_APPLIED, note))
+    else:
+        amend(operation, next_at=next_look(operation.moved_at, now))
+
+
+def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) -> None:
+    """Settle an ambiguous extension by a person's word, which is the evidence from then on.
+
+    Raises ValueError if it is not ambiguous, and Moved if somebody was faster.
+    """
+    if operation.verb != Verb.EXTEND or operation.state != State.NEEDS_ATTENTION:
+        raise ValueError(f"an operation that is {operation.state} does not offer this")
+    audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
+    if applied:
+        note = f"{by.user} found that it was charged: {reason}"
+        facts = {"evidence": Evidence.PERSON, "after": operation.extension.after}
+        record(operation, End(State.SUCCEEDED, Outcome.RESOLVED_APPLIED, note, **facts), by=by)  # type: ignore[arg-type]
+    else:
+        note = f"{by.user} found that it was not charged: {reason}"
+        record(operation, End(State.FAILED, Outcome.RESOLVED_NOT_APPLIED, note), by=by)
+
+
+def requeue(operation_id: str, now: datetime) -> None:
+    """A check that outlived its lease: nothing was sent, so another worker may begin anew, but not for ever."""
+    operation = Operation.objects.select_related("team", "engine__connection", "requested_by", "extension").get(
+        pk=operation_id
+    )
+    if operation.state != State.CHECKING or (operation.lease_until and operation.lease_until > now):
+        return
+    try:
+        if operation.fence >= MOST_LEASES:
+            note = f"{operation.fence} workers in a row disappeared over it. Nothing was sent."
+            record(operation, End(State.FAILED, Outcome.NOT_SENT, note))
+        else:
+            note = "The worker that was checking this disappeared. Nothing was sent yet."
+            move(operation, State.REQUESTED, now=now, note=note, lease_until=None, next_at=now)
+    except Moved:
+        return

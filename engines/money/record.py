@@ -1,0 +1,73 @@
+"""How an attempt ends, written down: state, outcome, ledger and audit entry are one transaction."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError, close_old_connections, transaction
+
+from engines import clock
+from engines.enums import State
+from engines.models import Operation
+from engines.money import ledger
+from engines.money.failpoints import failpoint
+from engines.money.models import CHARGED, Evidence, Extension, Outcome
+from engines.operations.moves import Decider, Moved, audit, move
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 30.0  # seconds that a database may be away; then the sweep finds the row, and readings settle it
+PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class End:
+    state: State
+    outcome: Outcome | None = None  # None where it goes on
+    note: str = ""
+    wait: timedelta = timedelta(0)  # before somebody looks at it again
+    evidence: Evidence | None = None
+    after: datetime | None = None  # the deadline that was answered or read
+    answer: dict[str, Any] = field(default_factory=dict)
+
+
+def record(operation: Operation, end: End, by: Decider | None = None) -> None:
+    """Write the end down, once. Raises Moved if somebody else moved the operation, which is then audited."""
+    state, fence, begun = operation.state, operation.fence, time.monotonic()
+    while True:
+        try:
+            return _write(operation, end, by)
+        except Moved:
+            audit(operation, "operation.late_answer", by=by, outcome="unknown", note=f"{end.state}: {end.note}")
+            raise
+        except DatabaseError:
+            if time.monotonic() - begun > PATIENCE:
+                raise
+            log.warning("extension %s cannot be recorded yet", operation.pk, exc_info=True)
+        time.sleep(PAUSE)
+        close_old_connections()
+        # Memory may be ahead of what was committed; the compare-and-swap below must start from what we held.
+        operation.state, operation.fence = state, fence
+
+
+@transaction.atomic
+def _write(operation: Operation, end: End, by: Decider | None) -> None:
+    at = clock.now()
+    facts = {"outcome": end.outcome or "", "after": end.after}
+    rows = Extension.objects.filter(pk=operation.pk)
+    rows.update(**facts)
+    if end.outcome in CHARGED:
+        assert end.outcome is not None
+        assert end.evidence is not None
+        ledger.book(operation, end.outcome, end.evidence, after=end.after, at=at, by=by)
+    answer = {"answer": end.answer} if end.answer else {}
+    move(operation, end.state, now=at, note=end.note, by=by, lease_until=None, **_next(end, at), **answer)
+    failpoint("extend.recording")
+
+
+def _next(end: End, at: datetime) -> dict[str, Any]:
+    if end.state in (State.REQUESTED, State.UNKNOWN):
+        return {"next_at": at + end.wait}
+    return {"next_at": None}

@@ -1,0 +1,224 @@
+"""Send an extension at most once: claim, read again, connect, arm, send, classify, record (docs/billing.md).
+
+Arming is committed before the first byte leaves. Whoever finds an armed row takes it as "may have been sent".
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from engines import clock, snapshots, wire
+from engines.access import client_for
+from engines.api import errors
+from engines.enums import State
+from engines.models import Operation
+from engines.money import amounts, limits
+from engines.money.amounts import PaidTime
+from engines.money.failpoints import failpoint
+from engines.money.models import Evidence, Extension, Outcome
+from engines.money.preflight import preflight, right_lost
+from engines.money.process import identity
+from engines.money.reconcile import reading
+from engines.money.record import End, record
+from engines.operations.moves import Moved, audit, move
+from portal.vault.keys import Sealed, flag
+from portal.vault.models import StoredKey
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=60)  # from the claim to the arming
+ANSWER_SECONDS = 60.0
+ARMED_LEASE = timedelta(seconds=150)  # longer than an answer may take: its head, and then its body
+WINDOW = 2.0  # seconds from the arming to the first byte, by CLOCK_BOOTTIME
+UNSENT_TRIES = 4  # the first, and three more
+BUSY_SENDS = 3
+
+
+class Halt(Exception):
+    """Do not send. Raised between the opening of the connection and the first byte."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.note)
+        self.end = end
+
+
+def send(operation: Operation, now: datetime) -> None:
+    """Send the extension if it still waits for that. Safe to call any number of times, from any worker."""
+    if operation.state != State.REQUESTED or (operation.next_at and operation.next_at > now):
+        return
+    try:
+        if end := right_lost(operation, clock.now()):
+            record(operation, end)
+            return
+        _claim(operation, clock.now())
+        failpoint("extend.claimed")
+        end = _attempt(operation)
+        failpoint("extend.answered")
+        record(operation, end)
+        failpoint("extend.recorded")
+        snapshots.look_soon(operation.engine.connection, clock.now())
+    except Moved:
+        log.info("extension %s was moved by somebody else", operation.pk)
+
+
+def _claim(operation: Operation, now: datetime) -> None:
+    fence = operation.fence + 1
+    until = now + LEASE
+    move(operation, State.CHECKING, now=now, fence=F("fence") + 1, lease_until=until, next_at=until)
+    operation.fence = fence
+
+
+def _attempt(operation: Operation) -> End:
+    key = operation.key
+    assert key is not None
+    try:
+        with client_for(key, request_id=operation.request_id) as client:
+            begun = clock.now()
+            dto = client.get(operation.engine.uid)
+        paid = preflight(operation, dto, begun)
+        if isinstance(paid, End):
+            return paid
+        failpoint("extend.checked")
+        return _buy(operation, key, paid)
+    except Sealed as error:
+        return End(State.FAILED, Outcome.NOT_SENT, str(error))
+    except errors.KeyRejected as error:
+        flag(key, str(error))
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+    except errors.EngineGone as error:
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+    except errors.ApiError as error:
+        return _unsent(operation, error)
+
+
+def _unsent(operation: Operation, error: errors.ApiError) -> End:
+    """Nothing was sent: try again a few times, within the deadline."""
+    if operation.fence >= UNSENT_TRIES:
+        note = f"{error} Tried {operation.fence} times. Nothing was sent and nothing was charged."
+        return End(State.FAILED, Outcome.NOT_SENT, note, answer=_answer(error))
+    wait = (error.retry_after or 2.0**operation.fence) + random.uniform(0, 0.5)  # noqa: S311 (spreads load)
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=timedelta(seconds=wait), answer=_answer(error))
+
+
+def _buy(operation: Operation, key: StoredKey, paid: PaidTime) -> End:
+    arming = Arming(operation, paid)
+    try:
+        # A client of its own: its connection is new, and opened before the arming.
+        with client_for(key, request_id=operation.request_id, timeout=ANSWER_SECONDS) as client:
+            StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
+            dto = client.extend(operation.engine.uid, operation.extension.hours, arming)
+    except Halt as halt:
+        return halt.end
+    except errors.ApiError as error:
+        if not arming.done:  # no connection came about, or it was not worth one
+            raise
+        return _classify(operation, key, error)
+    return _accepted(operation, dto)
+
+
+@dataclass
+class Arming:
+    """Runs when the connection is open. After it the request goes out, within WINDOW, or never."""
+
+    operation: Operation
+    paid: PaidTime
+    done: bool = field(default=False)
+
+    def __call__(self) -> None:
+        failpoint("extend.connected")
+        operation = self.operation
+        if freeze := limits.freeze_of(operation.team):
+            raise Halt(End(State.CANCELLED, Outcome.NOT_SENT, f"{freeze} Nothing was sent."))
+        begun = clock.boot()
+        self._commit(clock.now(), begun)
+        self.done = True
+        failpoint("extend.armed")
+        if clock.boot() - begun > WINDOW:
+            note = "The worker was held up at the last moment and sent nothing. Nothing was charged."
+            raise Halt(End(State.FAILED, Outcome.NOT_SENT, note))
+
+    def _commit(self, at: datetime, begun: float) -> None:
+        operation = self.operation
+        until, sends = at + ARMED_LEASE, operation.attempts + 1
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL synchronous_commit = on")
+            facts = {"before": self.paid.threshold, "armed_at": at, "armed_boot": begun, "armed_by": identity()}
+            Extension.objects.filter(pk=operation.pk).update(**facts)
+            move(operation, State.SENDING, now=at, sent_at=at, attempts=sends, lease_until=until, next_at=until)
+            failpoint("extend.arming")
+        for name, value in facts.items():
+            setattr(operation.extension, name, value)
+
+
+def _accepted(operation: Operation, dto: wire.Engine) -> End:
+    paid = amounts.read(dto.get("instance"))
+    bought = operation.extension
+    if paid is None or bought.before is None:
+        return End(State.UNKNOWN, None, "The API accepted it, but did not say until when it is paid. Checking.")
+    wanted = amounts.after(bought.before, bought.hours)
+    facts: dict[str, Any] = {"evidence": Evidence.ANSWER, "after": paid.threshold}
+    if amounts.near(paid.threshold, wanted):
+        note = f"Paid until {paid.threshold:%Y-%m-%d %H:%M} UTC."
+        return End(State.SUCCEEDED, Outcome.CONFIRMED, note, **facts)
+    note = (
+        f"Charged, but the new end is {paid.threshold:%Y-%m-%d %H:%M} UTC and not {wanted:%Y-%m-%d %H:%M} UTC. "
+        "Ask whoever runs the API."
+    )
+    return End(State.SUCCEEDED, Outcome.DISCREPANCY, note, **facts)
+
+
+def _classify(operation: Operation, key: StoredKey, error: errors.ApiError) -> End:
+    """Say what an error after the arming proves: often nothing."""
+    match error:
+        case errors.ApiBusy(status=429):
+            return _if_unchanged(operation, error, lambda: _busy(operation, error))
+        case errors.KeyRejected():
+            flag(key, str(error))
+            return _if_unchanged(operation, error, lambda: _refused(error))
+        case errors.EngineGone() | errors.Refused():
+            return _if_unchanged(operation, error, lambda: _refused(error))
+        case errors.BadAnswer() if 300 <= error.status < 400:
+            audit(operation, "operation.redirected", by=None, outcome="refused", note=str(error))
+    return _unknown(error)
+
+
+def _refused(error: errors.ApiError) -> End:
+    return End(State.REFUSED, Outcome.REFUSED, f"{error} Nothing was charged.", answer=_answer(error))
+
+
+def _busy(operation: Operation, error: errors.ApiError) -> End:
+    if operation.attempts >= BUSY_SENDS:
+        return _refused(error)
+    wait = timedelta(seconds=(error.retry_after or 2.0**operation.attempts) + random.uniform(0, 0.5))  # noqa: S311
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=wait, answer=_answer(error))
+
+
+def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[], End]) -> End:
+    """Believe a refusal once a reading shows that nothing happened."""
+    try:
+        dto = reading(operation)
+    except errors.ApiError:
+        return _unknown(error)
+    paid = amounts.read((dto or {}).get("instance"))
+    if paid is not None and paid.threshold == operation.extension.before:
+        return end()
+    note = f"{error} But a reading shows another end of its paid time than before. A person must look at it."
+    after = paid.threshold if paid else None
+    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after, answer=_answer(error))
+
+
+def _unknown(error: errors.ApiError) -> End:
+    note = f"{error} Whether it was charged is being checked. Do not ask again."
+    return End(State.UNKNOWN, None, note, answer=_answer(error))
+
+
+def _answer(error: errors.ApiError) -> dict[str, Any]:
+    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}

@@ -1,0 +1,44 @@
+"""Extend: buy more time for a cloud engine. It costs money and has no idempotency key: sent at most once a decision.
+
+What is sent how, and what an answer proves, is in engines/money: the rules of other verbs do not fit.
+"""
+
+from datetime import datetime
+
+from engines import wire
+from engines.api.client import EnginesClient
+from engines.clock import now as db_now
+from engines.enums import State, Verb
+from engines.models import Engine, Operation
+from engines.money import amounts
+from engines.operations.behaviour import SENDS, Judgement
+
+
+class Extend:
+    reads_first = True
+    max_sends = SENDS[Verb.EXTEND]
+
+    def refusal(self, engine: Engine) -> str:
+        if not engine.wire.get("instance"):
+            return "This engine has no cloud machine: there is no paid time to extend."
+        paid = amounts.paid_time(engine)
+        if paid is None:
+            return "The API reports no end or no price of its paid time: nothing can be bought."
+        if engine.status in amounts.OVER:
+            return f"The engine is {engine.status}: its paid time cannot be extended."
+        if paid.threshold <= db_now():
+            return "Its paid time is over."
+        return ""
+
+    def consequences(self, engine: Engine, running: int) -> list[str]:
+        return ["Its machine is kept for so many hours more, which are charged at once."]
+
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        return ""
+
+    def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
+        raise NotImplementedError("engines.money.send makes the call")
+
+    def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
+        """Say nothing: only a reading made for it, on its own schedule, is evidence about money."""
+        return Judgement(State(operation.state), operation.note, operation.progress)

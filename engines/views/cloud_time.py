@@ -1,0 +1,263 @@
+"""The cloud time page: which engine's paid time ends when, what more would cost, and what was spent by whom."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import F, Sum
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from engines.access import operation_for
+from engines.clock import now as db_now
+from engines.enums import OPEN, State, Verb
+from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
+from engines.money import amounts, approve, choices, limits, sheet
+from engines.money.amounts import PaidTime
+from engines.money.choices import Choice
+from engines.money.forms import LimitsForm, ReasonForm
+from engines.money.quote import Quote
+from engines.money.reconcile import resolve
+from engines.operations.moves import Decider, Moved
+from engines.operations.request import Busy
+from engines.views.fleet import automation_silence
+from portal.accounts.access import may
+from portal.audit.log import record
+from portal.audit.origin import Origin
+from portal.http import PortalRequest, vary_on_htmx
+from portal.live.bus import publish
+from portal.query import links, page_of
+from portal.vault.models import Connection
+
+PAGE = 25
+CHECKS = 50
+LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
+WARNINGS = (
+    (timedelta(hours=1), "bad", "1 hour"),
+    (timedelta(hours=6), "wait", "6 hours"),
+    (timedelta(hours=24), "info", "24 hours"),
+)
+FRESH_SIGN_IN = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cloud engine of the page."""
+
+    engine: Engine
+    paid: PaidTime
+    tone: str  # of the warning; "" while there is time
+    since_start: int  # what its machine cost up to now by its hourly price, in microcents
+    bought: int  # through the portal
+    choices: list[Choice]
+    operation: Operation | None
+
+    @property
+    def hourly(self) -> int:
+        """In microcents."""
+        return self.paid.price * amounts.MICROCENTS_PER_CENT
+
+
+@require_safe
+@vary_on_htmx
+def cloud_time(request: PortalRequest) -> HttpResponse:
+    now, zone = db_now(), choices.zone_of(request)
+    entries = LedgerEntry.objects.of(request.team)
+    page, bad_cursor = page_of(request, entries, ("-at", "id"), PAGE)
+    rows = engine_rows(request, now)
+    context = {
+        "rows": rows,
+        "warnings": warnings(rows),
+        "zone": zone,
+        "page": links(page, request.GET),
+        "bad_cursor": bad_cursor,
+        "proposals": proposals(request, now),
+        "unclear": unclear(request, now),
+        "checks": checks(request),
+        "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
+        "freeze": limits.freeze_of(request.team),
+        "tiles": tiles(request, now),
+        "limits_form": LimitsForm.showing(limits.limits_of(request.team)),
+        "may_act": may(request.membership.role, "engine-extend"),
+        "may_limit": may(request.membership.role, "cloud-time-limits"),
+        "connections": Connection.objects.of(request.team),
+        "silence": automation_silence(now),
+    }
+    fragment = request.htmx and request.htmx.target == "cloud-time"
+    return render(request, "cloud_time/_page.html" if fragment else "cloud_time/page.html", context)
+
+
+def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
+    """Return the cloud engines whose end is known, what ends first on top."""
+    zone = choices.zone_of(request)
+    engines = Engine.objects.of(request.team).exclude(cloud="").exclude(status="deleted").select_related("connection")
+    open_now = Operation.objects.of(request.team).filter(state__in=OPEN)
+    busy = {operation.engine_id: operation for operation in open_now}
+    sums = LedgerEntry.objects.of(request.team).values("engine_uid").annotate(sum=Sum("cost"))
+    bought = {each["engine_uid"]: each["sum"] for each in sums}
+    rows = []
+    for engine in engines:
+        if paid := amounts.paid_time(engine):
+            ran = Decimal(max(now - engine.created_at, timedelta(0)) // timedelta(seconds=1)) / 3600
+            cost = amounts.cost(paid.price, ran.quantize(Decimal("0.01")))
+            offers = choices.choices(paid, now, zone)
+            rows.append(
+                Row(engine, paid, tone(paid, now), cost, bought.get(engine.uid, 0), offers, busy.get(engine.pk))
+            )
+    return sorted(rows, key=lambda row: (row.paid.threshold, row.engine.name))
+
+
+def tone(paid: PaidTime, now: datetime) -> str:
+    """Return how urgent it is: the first band of WARNINGS that the rest of the time is in."""
+    return next((colour for within, colour, _ in WARNINGS if paid.threshold - now <= within), "")
+
+
+def warnings(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return one warning for each band that has engines in it."""
+    found = []
+    for _, colour, words in WARNINGS:
+        if names := [row.engine for row in rows if row.tone == colour and row.engine.status not in amounts.OVER]:
+            found.append({"tone": colour, "within": words, "engines": names})
+    return found
+
+
+def tiles(request: PortalRequest, now: datetime) -> list[tuple[str, str, str]]:
+    """Return label, amount and limit of what was spent today and this month."""
+    set_limits, team = limits.limits_of(request.team), request.team
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    sums = [
+        ("Team, today", limits.spent(team, today), set_limits.team_day),
+        ("Team, this month", limits.spent(team, today.replace(day=1)), set_limits.team_month),
+        ("You, today", limits.spent(team, today, user_id=request.user.pk), set_limits.user_day),
+    ]
+    return [(label, amounts.dollars(spent), amounts.dollars(limit)) for label, spent, limit in sums]
+
+
+def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
+    rows = Proposal.objects.of(request.team).filter(state=Proposal.State.WAITING, expires_at__gt=now).order_by("at")
+    return [
+        {
+            "proposal": each,
+            "quote": Quote.of(each.pk, each.parameters),
+            "own": each.requested_by_id == request.user.pk,
+        }
+        for each in rows.select_related("engine", "requested_by")
+    ]
+
+
+def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
+    """Return the purchases that only a person can settle, and those that are unknown for long."""
+    rows = Operation.objects.of(request.team).filter(verb=Verb.EXTEND).select_related("engine", "extension")
+    waiting = rows.filter(state=State.NEEDS_ATTENTION) | rows.filter(state=State.UNKNOWN, moved_at__lt=now - LATE)
+    return list(waiting.order_by("requested_at"))
+
+
+def checks(request: PortalRequest) -> list[DayCheck]:
+    rows = DayCheck.objects.of(request.team).exclude(moved_hours=F("ledger_hours"))
+    return list(rows.select_related("engine").order_by("-day", "engine__name")[:CHECKS])
+
+
+@require_safe
+def sheet_of(request: PortalRequest) -> HttpResponse:
+    """The whole ledger as CSV, the oldest entry first."""
+    entries = LedgerEntry.objects.of(request.team).order_by("at", "pk")
+    # The mark of UTF-8 in front: without it, a spreadsheet reads names in the encoding of its country.
+    response = HttpResponse("\ufeff" + "".join(sheet.lines(entries)), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="cloud-time-{request.team.slug}.csv"'
+    return response
+
+
+@require_POST
+def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
+    """Approve or reject a purchase that waits for a second person."""
+    rows = Proposal.objects.of(request.team).select_related("engine", "requested_by")
+    proposal, by = get_object_or_404(rows, pk=pk), Decider(request.user, Origin.of(request))
+    try:
+        if step == "reject":
+            approve.reject(proposal, request.POST.get("reason", ""), by=by, now=db_now())
+            messages.success(request, "Rejected. Nothing was bought.")
+        elif not signed_in_recently(request):
+            messages.warning(
+                request, "Sign out and in again first: an approval needs a sign-in of the last 10 minutes."
+            )
+        else:
+            operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=db_now())
+            return _go(request, reverse("operation", args=[operation.pk]))
+    except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
+        messages.warning(request, f"Not approved. {refused}")
+    return _go(request, reverse("cloud-time"))
+
+
+def signed_in_recently(request: PortalRequest) -> bool:
+    """Say whether the person showed who they are within FRESH_SIGN_IN: allauth keeps in the session when they did."""
+    methods = request.session.get("account_authentication_methods", [])
+    return any(time.time() - method.get("at", 0) <= FRESH_SIGN_IN for method in methods)
+
+
+@require_POST
+def settle(request: PortalRequest, pk: str) -> HttpResponse:
+    """Say of an unclear purchase whether it was charged, and how one knows."""
+    found = operation_for(request, pk)
+    form, applied = ReasonForm(request.POST), request.POST.get("applied")
+    if not form.is_valid() or applied not in ("yes", "no"):
+        messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
+        return _go(request, reverse("operation", args=[found.pk]))
+    try:
+        by = Decider(request.user, Origin.of(request))
+        resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)
+    except (Moved, ValueError):
+        messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
+    return _go(request, reverse("operation", args=[found.pk]))
+
+
+@require_POST
+def freeze(request: PortalRequest) -> HttpResponse:
+    """Stop all spending of the team from now on, or let it go on. The freeze of everybody is not the team's."""
+    form, by = ReasonForm(request.POST), Decider(request.user, Origin.of(request))
+    if not form.is_valid():
+        messages.warning(request, "Say why. Nothing was changed.")
+    elif request.POST.get("lift") == "yes":
+        limits.thaw(request.team, form.cleaned_data["reason"], by)
+    else:
+        limits.freeze(request.team, form.cleaned_data["reason"], by, db_now())
+    return _go(request, reverse("cloud-time"))
+
+
+@require_POST
+@transaction.atomic
+def set_limits(request: PortalRequest) -> HttpResponse:
+    form = LimitsForm(request.POST)
+    if not form.is_valid():
+        wrong = "; ".join(f"{form.fields[name].label}: {errors.as_text()}" for name, errors in form.errors.items())
+        messages.warning(request, f"The limits stay as they were. {wrong}")
+        return _go(request, reverse("cloud-time"))
+    before = shown(limits.limits_of(request.team))
+    after = shown(form.save(request.team))
+    origin = Origin.of(request)
+    record(
+        team=request.team,
+        actor=request.user,
+        action="cloudtime.limits",
+        target=request.team,
+        origin=origin,
+        before=before,
+        after=after,
+    )
+    publish(request.team.pk, "cloudtime")
+    messages.success(request, "The new limits hold from now on.")
+    return _go(request, reverse("cloud-time"))
+
+
+def shown(row: Any) -> dict[str, str]:
+    return {name: str(LimitsForm.showing(row).initial[name]) for name in LimitsForm.base_fields}
+
+
+def _go(request: PortalRequest, url: str) -> HttpResponse:
+    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)

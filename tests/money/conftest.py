@@ -1,0 +1,138 @@
+"""A cloud engine for the cast: paid for some hours more, sold by an API that keeps its own books."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db.models import Sum
+
+from engines import clock as clocks
+from engines import snapshots
+from engines.models import Engine, LedgerEntry, Operation
+from engines.money import amounts, send
+from engines.money.buy import buy
+from engines.money.quote import Quote
+from engines.operations.sweep import due
+from portal.audit.origin import Origin
+from portal.vault.keys import Secret, store
+from portal.vault.models import Connection
+from tests.money.paid_api import PaidApi
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ORIGIN = Origin(request_id="req-1", address="10.0.0.9", role="billing")
+
+
+class Clock:
+    """The database's clock and the machine's, both held by the test."""
+
+    def __init__(self):
+        self.at, self.booted = NOON, 5000.0
+
+    def now(self):
+        return self.at
+
+    def boot(self):
+        return self.booted
+
+    def advance(self, **by):
+        self.at += timedelta(**by)
+        self.booted += timedelta(**by).total_seconds()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    held = Clock()
+    monkeypatch.setattr(clocks, "now", held.now)
+    monkeypatch.setattr(clocks, "boot", held.boot)
+    users = ("snapshots", "operations.extend", "views.extend", "views.cloud_time")
+    for user in [f"engines.{name}" for name in users]:
+        monkeypatch.setattr(f"{user}.db_now", held.now)
+    return held
+
+
+@pytest.fixture
+def api(acme_connection):
+    served = PaidApi()
+    served.add("eng_1", NOON + timedelta(hours=5))
+    Connection.objects.filter(pk=acme_connection.pk).update(base_url=served.url)
+    acme_connection.refresh_from_db()
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def engine(acme_connection, api, clock):
+    return seen(acme_connection, api, "eng_1")
+
+
+def seen(connection, api, uid):
+    """The engine as the portal has read it just now."""
+    snapshots.apply(connection, [api.engines[uid]], read_at=clocks.now())
+    return Engine.objects.get(uid=uid)
+
+
+def key_of(user, connection):
+    secret = Secret(f"inf_{user.name.lower()}_key")
+    return store(user=user, connection=connection, secret=secret, label=f"{user.name}'s", scopes=["*"])
+
+
+@pytest.fixture
+def bills_key(bill, acme_connection, api):
+    return key_of(bill, acme_connection)
+
+
+@pytest.fixture
+def adas_key(ada, acme_connection, api):
+    return key_of(ada, acme_connection)
+
+
+def quote(engine, hours="3", **changes):
+    paid = amounts.paid_time(engine)
+    made = Quote.more(Decimal(hours), paid)
+    return Quote(**{**vars(made), **changes})
+
+
+def ask(engine, user, key, hours="3", reason="finish the render", **changes):
+    """Confirm a dialog: what a person does, without the page."""
+    asked = changes.pop("quote", None) or quote(engine, hours, **changes)
+    return buy(asked, reason, engine=engine, user=user, key=key, origin=ORIGIN, now=clocks.now())
+
+
+@pytest.fixture
+def asked(engine, bill, bills_key):
+    return ask(engine, bill, bills_key)
+
+
+def sweep():
+    """Do what is due now, as the worker's thread does."""
+    for job in list(due(clocks.now())):
+        job()
+
+
+def settle(clock, operation, minutes=40):
+    """Let so much time pass, swept as it goes, and return the operation."""
+    for _ in range(minutes * 2):
+        sweep()
+        clock.advance(seconds=30)
+    return fresh(operation)
+
+
+def fresh(operation):
+    return Operation.objects.select_related("extension").get(pk=operation.pk)
+
+
+def booked(team):
+    return LedgerEntry.objects.of(team).aggregate(sum=Sum("cost"))["sum"] or 0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Real sockets, but nobody waits a minute for an answer that does not come."""
+    monkeypatch.setattr(send, "ANSWER_SECONDS", 0.4)
+
+
+@pytest.fixture
+def books(acme, api):
+    """What every test ends with: the API's charges are what the ledger says."""
+    yield
+    assert booked(acme) == api.charged
