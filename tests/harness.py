@@ -206,9 +206,15 @@ def hidden(html, name):
 
 
 def drain(browser, uid, reason):
-    """Ask for a drain as a person does, through the dialog; return the operation's address."""
-    address = f"/engines/{uid}/drain/"
+    """Ask for a drain; return the operation's address."""
+    return ask(browser, uid, "drain", reason)
+
+
+def ask(browser, uid, verb, reason, **words):
+    """Ask for it as a person does, through the dialog; return the operation's address."""
+    address = f"/engines/{uid}/{verb}/"
     ticket = hidden(browser.get(address).raise_for_status().text, "ticket")
-    answer = browser.post(address, data={"ticket": ticket, "reason": reason, "deadline": "2", **csrf(browser)})
+    words = {"ticket": ticket, "reason": reason, "deadline": "2", **words}
+    answer = browser.post(address, data=words | csrf(browser))
     assert answer.url.path.startswith("/operations/"), answer.text
     return answer.url.path
