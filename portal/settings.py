@@ -172,6 +172,7 @@ CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cloud time": {"task": "engines.check_cloud_time", "schedule": 600.0, "options": {"expires": 300}},
+    "audit": {"task": "audit.checkpoint", "schedule": 300.0, "options": {"expires": 300}},
 }
 
 # The embedded Engines API. API_URL is its own address as engines on other machines reach it.

@@ -28,6 +28,8 @@ LABELS = {
     "key.stored": "stored the API key",
     "member.added": "gave a role to",
     "connection.added": "added the connection",
+    "audit.sealed": "moved old entries to a sealed file of",
+    "audit.exported": "exported entries of",
     "session.started": "signed in",
     "session.ended": "signed out",
     "session.refused": "was refused at sign-in",

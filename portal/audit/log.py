@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _q
 from typing import Any
 
 from django.db import models, transaction
@@ -12,11 +14,14 @@ from portal.accounts.models import Team, User
 from portal.audit.models import Entry, Head
 from portal.audit.origin import Origin
 from portal.live.bus import publish
+from portal.wake import wake_after_commit
 
 SECRET_WORDS = ("secret", "password", "token", "api_key", "authorization", "sealed")
+CHECKPOINT_ENTRIES = 1000
+# What is hashed, with the team, in the order of canonical JSON.
 HASHED = (
-    "number", "at", "actor_id", "actor_name", "role", "address", "action", "target_type", "target_id", "target_name",
-    "reason", "outcome", "before", "after", "detail", "request_id", "operation_id",
+    "action", "actor_id", "actor_name", "address", "after", "at", "before", "detail", "number", "operation_id",
+    "outcome", "reason", "request_id", "role", "target_id", "target_name", "target_type",
 )  # fmt: skip
 
 
@@ -44,12 +49,12 @@ def record(
         if any(word in name.lower() for word in SECRET_WORDS):
             raise ValueError(f"{name!r} does not belong in the audit log")
     origin = origin or Origin()
-    Head.objects.get_or_create(team=team)
-    head = Head.objects.select_for_update().get(team=team)
+    head = _locked(team)
     entry = Entry(
         team=team,
         number=head.number + 1,
-        at=timezone.now(),
+        # Never before the entry before it, whatever the clock did: a period of time is a run of numbers.
+        at=max(timezone.now(), head.at) if head.at else timezone.now(),
         actor=actor,
         actor_name=str(actor)[:150] if actor else "system",
         role=origin.role,
@@ -69,17 +74,62 @@ def record(
     )
     entry.hash = digest(entry)
     entry.save(force_insert=True)
-    head.number, head.hash = entry.number, entry.hash
-    head.save(update_fields=["number", "hash"])
+    head.number, head.hash, head.at = entry.number, entry.hash, entry.at
+    head.save(update_fields=["number", "hash", "at"])
     publish(team.pk, "audit")
+    if entry.number % CHECKPOINT_ENTRIES == 0:
+        from portal.audit.tasks import checkpoint
+
+        wake_after_commit(checkpoint)
     return entry
+
+
+def _locked(team: Team) -> Head:
+    """The end of the chain, nobody else's until the transaction ends."""
+    locked = Head.objects.select_for_update()
+    head = locked.filter(team=team).first()
+    if head is None:
+        Head.objects.get_or_create(team=team)
+        head = locked.get(team=team)
+    return head
 
 
 def digest(entry: Entry) -> str:
     """SHA-256 of the previous entry's hash and this entry's canonical JSON."""
-    fields = {name: getattr(entry, name) for name in HASHED} | {"team": entry.team_id, "at": entry.at.isoformat()}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(f"{entry.prev_hash}{text}".encode()).hexdigest()
+    values = [getattr(entry, name) for name in HASHED]
+    for place in (4, 6, 7):
+        values[place] = _compact(values[place])
+    values[5] = entry.at.isoformat()
+    return chained(entry.prev_hash, canonical(values, entry.team_id))
+
+
+def chained(previous: str, text: str) -> str:
+    return hashlib.sha256(f"{previous}{text}".encode()).hexdigest()
+
+
+def canonical(values: Sequence[Any], team_id: int) -> str:
+    """The JSON that is hashed: sorted names, no spaces, ASCII. `values` are those of HASHED; `before`, `after` and
+    `detail` come as JSON of that kind, `at` as ISO 8601 in UTC."""
+    # By hand: this is where checking a long log spends its time.
+    action, actor_id, actor_name, address, after, at, before, detail, number = values[:9]
+    operation_id, outcome, reason, request_id, role, target_id, target_name, target_type = values[9:]
+    return (
+        f'{{"action":{_q(action)},"actor_id":{"null" if actor_id is None else actor_id},"actor_name":{_q(actor_name)},'
+        f'"address":{_q(address)},"after":{after},"at":"{at}","before":{before},"detail":{detail},"number":{number},'
+        f'"operation_id":{_q(operation_id)},"outcome":{_q(outcome)},"reason":{_q(reason)},'
+        f'"request_id":{_q(request_id)},"role":{_q(role)},"target_id":{_q(target_id)},'
+        f'"target_name":{_q(target_name)},"target_type":{_q(target_type)},"team":{team_id}}}'
+    )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(4096)
+def recompacted(text: str) -> str:
+    """The same for JSON as a database gives it back."""
+    return "{}" if text == "{}" else _compact(json.loads(text))
 
 
 def _names(value: Any) -> Iterator[str]:

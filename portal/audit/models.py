@@ -15,6 +15,8 @@ class Head(models.Model):
     team = models.OneToOneField(Team, on_delete=models.PROTECT, primary_key=True)
     number = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
+    at = models.DateTimeField(null=True)
+    checkpoints = models.PositiveBigIntegerField(default=0)
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
@@ -62,10 +64,46 @@ class Entry(models.Model):
             models.Index(fields=["team", "action", "-number"]),
             models.Index(fields=["team", "actor_name", "-number"]),
             models.Index(fields=["team", "target_id", "-number"]),
+            models.Index(fields=["team", "outcome", "-number"]),
+            models.Index(fields=["team", "at", "number"]),
+            models.Index(fields=["team", "request_id"]),
+            models.Index(fields=["team", "operation_id"]),
         ]
 
     def __str__(self) -> str:
         return f"#{self.number} {self.action} {self.target_name}"
+
+
+class Check(models.Model):
+    """What the last periodic check of a team's chain found. `fault` is "" if the chain was whole."""
+
+    team = models.OneToOneField(Team, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    at = models.DateTimeField()
+    complete_at = models.DateTimeField(null=True)
+    number = models.PositiveBigIntegerField(null=True)
+    fault = models.CharField(max_length=300, blank=True)
+
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.fault}" if self.fault else "whole"
+
+
+class SavedFilter(models.Model):
+    """A query string of the audit page under a name, for one person in one team."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=1000)
+
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "user", "name"], name="one_saved_filter_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Seal(models.Model):

@@ -12,6 +12,12 @@ def write(team, user, count=5, **more):
         record(team=team, actor=user, action="session.started", target=user, reason=f"reason {number}", **more)
 
 
+@pytest.fixture(autouse=True)
+def data_dir(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    return tmp_path
+
+
 @pytest.fixture
 def log(acme, ada):
     write(acme, ada)

@@ -1,8 +1,11 @@
 """Tampering by the owner of the database, whom no trigger stops: each kind is found and located."""
 
+import json
+
 import pytest
 from django.core.management import CommandError, call_command
 
+from portal.audit import checkpoints
 from portal.audit.log import digest
 from portal.audit.models import Entry, Head
 from portal.audit.verify import verify
@@ -14,6 +17,16 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("owner")]
 def fault(team):
     _, found = verify(team)
     return found.number if found else None
+
+
+@pytest.fixture
+def noted(log, ada):
+    """Checkpoints saw #5 and #8; the log ends with #10."""
+    checkpoints.write(log)
+    write(log, ada, count=3)
+    checkpoints.write(log)
+    write(log, ada, count=2)
+    return log
 
 
 def rehash(team, first):
@@ -131,3 +144,103 @@ def test_the_command_says_which_entry(log):
     Entry.objects.filter(number=3).update(actor_name="somebody else")
     with pytest.raises(CommandError, match="acme: entry #3 was changed"):
         call_command("verify_audit")
+
+
+def test_a_whole_chain_agrees_with_its_checkpoints(noted):
+    assert verify(noted) == (10, None)
+    assert verify(noted, since_checkpoint=True) == (2, None)
+
+
+@pytest.mark.parametrize(("changed", "found"), [(2, 1), (5, 1), (6, 6), (8, 6)])
+def test_a_chain_rewritten_with_its_head_is_found_between_two_checkpoints(noted, changed, found):
+    Entry.objects.filter(number=changed).update(reason="another reason")
+    rehash(noted, changed)
+    assert fault(noted) == found
+
+
+def test_a_tail_cut_off_with_its_head_is_found(noted):
+    Entry.objects.filter(number__gt=6).delete()
+    rehash(noted, 1)
+    number, words = vars(verify(noted)[1]).values()
+    assert number == 7
+    assert "saw #8" in words
+    assert verify(noted, since_checkpoint=True)[1].number == 7
+
+
+def test_a_tail_cut_off_and_grown_again_is_found(noted, ada):
+    Entry.objects.filter(number__gt=6).delete()
+    rehash(noted, 1)
+    write(noted, ada, count=4)
+    checkpoints.write(noted)
+    assert fault(noted) == 6
+
+
+def test_a_whole_log_deleted_with_its_head_is_found(noted):
+    Entry.objects.all().delete()
+    Head.objects.all().delete()
+    assert fault(noted) == 1
+
+
+def test_a_deleted_team_is_found(noted):
+    Entry.objects.all().delete()
+    Head.objects.all().delete()
+    noted.memberships.all().delete()
+    noted.delete()
+    with pytest.raises(CommandError, match="team-"):
+        call_command("verify_audit")
+
+
+def lines_of(team, change):
+    path = checkpoints.file_of(team)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+
+
+def edited(lines):
+    note = json.loads(lines[1])
+    return [lines[0], json.dumps(note | {"hash": "f" * 64}) + "\n"]
+
+
+@pytest.mark.parametrize(
+    ("change", "number", "words"),
+    [
+        (edited, 6, "checkpoint 2 was changed"),
+        (lambda lines: lines[1:], 1, "checkpoint 1 is missing"),
+        (lambda lines: lines[:1], 6, "checkpoint 2 is missing"),
+        (lambda lines: [], 1, "checkpoint 1 is missing"),
+        (lambda lines: lines[::-1], 1, "checkpoint 1 is missing"),
+        (lambda lines: ["garbage\n", lines[1]], 1, "checkpoint 1 cannot be read"),
+        (lambda lines: [lines[0], lines[0]], 6, "checkpoint 2 is missing"),
+    ],
+    ids=["edited", "first gone", "last gone", "all gone", "swapped", "garbage", "repeated"],
+)
+def test_a_touched_checkpoint_file_is_found(noted, change, number, words):
+    lines_of(noted, change)
+    _, found = verify(noted)
+    assert (found.number, words in found.words) == (number, True), found
+
+
+def test_a_lost_newest_checkpoint_is_found_without_reading_all(noted):
+    lines_of(noted, lambda lines: lines[:1])
+    assert "newer ones are missing" in verify(noted, since_checkpoint=True)[1].words
+
+
+def test_a_forged_checkpoint_is_found(noted, settings):
+    Entry.objects.filter(number=2).update(reason="another reason")
+    rehash(noted, 2)
+    ours, settings.SECRET_KEY = settings.SECRET_KEY, "somebody else's"
+    checkpoints.file_of(noted).unlink()
+    Head.objects.update(checkpoints=0)
+    checkpoints.write(noted)
+    settings.SECRET_KEY = ours
+    assert "which this portal does not have" in verify(noted)[1].words
+
+
+def test_new_rows_that_were_changed_are_found_since_the_checkpoint(noted):
+    Entry.objects.filter(number=9).update(reason="another reason")
+    assert verify(noted, since_checkpoint=True)[1].number == 9
+
+
+def test_the_row_that_the_checkpoint_saw_is_looked_at_again(noted):
+    Entry.objects.filter(number=8).update(reason="another reason")
+    assert verify(noted, since_checkpoint=True)[1].number == 8
