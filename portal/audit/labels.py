@@ -3,6 +3,9 @@
 LABELS = {
     "engine.extend": "asked to extend",
     "engine.drain": "asked to drain",
+    "engine.update": "asked to update",
+    "engine.restart": "asked to restart",
+    "engine.stop": "asked to stop",
     "operation.requested": "had an operation sent again on",
     "operation.working": "keeps waiting for an operation on",
     "operation.succeeded": "saw an operation succeed on",
@@ -10,6 +13,7 @@ LABELS = {
     "operation.refused": "saw an operation refused on",
     "operation.failed": "saw an operation fail on",
     "operation.cancelled": "cancelled an operation on",
+    "operation.superseded": "replaced an operation on",
     "operation.unknown": "got no answer about an operation on",
     "operation.lost_contact": "lost contact during an operation on",
     "operation.stuck": "saw an operation pass its deadline on",
