@@ -48,6 +48,8 @@ class Verb(TextChoices):
     UPDATE = "update", "Update"
     RESTART = "restart", "Restart"
     STOP = "stop", "Stop"
+    RENAME = "rename", "Rename"
+    DELETE = "delete", "Delete"
     EXTEND = "extend", "Extend"
 
 

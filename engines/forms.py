@@ -77,10 +77,34 @@ class RestartForm(ConfirmForm):
         return {"boot_id": self.engine.wire.get("boot_id") or ""}
 
 
-class StopForm(ConfirmForm):
-    """Where a stop cannot be taken back lightly, the engine's name is typed."""
+class RenameForm(ConfirmForm):
+    name = forms.CharField(max_length=100, label="New name")
+    field_order = ("name", "reason", "deadline")
+
+    def clean_name(self) -> str:
+        if not str(self.cleaned_data["name"]).isprintable():
+            raise forms.ValidationError("A name has printable characters only.")
+        if self.cleaned_data["name"] == self.engine.name:
+            raise forms.ValidationError("That is its name already.")
+        return str(self.cleaned_data["name"])
+
+    def parameters(self) -> dict[str, Any]:
+        return {"name": self.cleaned_data["name"], "from": self.engine.name}
+
+
+class TypedForm(ConfirmForm):
+    """What cannot be undone is asked for by typing the engine's name."""
 
     name = forms.CharField(max_length=200, label="Type the engine's name", help_text="Because this cannot be undone.")
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] != self.engine.name:
+            raise forms.ValidationError(f"This is not its name. Type {self.engine.name}.")
+        return str(self.cleaned_data["name"])
+
+
+class StopForm(TypedForm):
+    """Typed only where a stop costs something: a machine, or what may still run on an engine that is offline."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,17 +115,14 @@ class StopForm(ConfirmForm):
     def parameters(self) -> dict[str, Any]:
         return {"online": self.cleaned_data["ticket"].status != EngineStatus.DISCONNECTED}
 
-    def clean_name(self) -> str:
-        if self.cleaned_data["name"] != self.engine.name:
-            raise forms.ValidationError(f"This is not its name. Type {self.engine.name}.")
-        return str(self.cleaned_data["name"])
-
 
 def form_of(verb: Verb) -> type[ConfirmForm]:
     forms_of: dict[str, type[ConfirmForm]] = {
         Verb.UPDATE: UpdateForm,
         Verb.RESTART: RestartForm,
         Verb.STOP: StopForm,
+        Verb.RENAME: RenameForm,
+        Verb.DELETE: TypedForm,
     }
     return forms_of.get(verb, ConfirmForm)
 

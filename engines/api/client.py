@@ -7,7 +7,7 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from decimal import Decimal
 from functools import cache
 from ssl import SSLContext
@@ -150,6 +150,16 @@ class EnginesClient:
     def stop(self, uid: str) -> wire.Engine | None:
         """Ask the engine to finish what it runs and end. One that is offline is stopped at once."""
         return self._ask(uid, "stop")
+
+    def rename(self, uid: str, name: str) -> wire.Engine | None:
+        """Give the engine another name."""
+        body = {"name": name}
+        return self._engine(uid, self._retried(lambda: self._call("POST", _path(uid), engine=True, json=body), _unsent))
+
+    def delete(self, uid: str) -> None:
+        """Have the API forget the engine. One that it does not know any more is no error."""
+        with suppress(EngineGone):
+            self._retried(lambda: self._call("DELETE", _path(uid), engine=True), _unsent)
 
     def restart(self, uid: str) -> wire.Engine | None:
         """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API."""

@@ -27,6 +27,8 @@ SENDS: dict[str, int] = {
     Verb.UPDATE: 2,  # level, but it restarts the process
     Verb.STOP: 2,  # level, and final
     Verb.RESTART: 1,  # edge
+    Verb.RENAME: 3,  # level
+    Verb.DELETE: 3,  # level, and final
     Verb.EXTEND: 1,  # money; only where the API said 429 and a reading shows no effect does it go on (engines/money)
 }
 # A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).

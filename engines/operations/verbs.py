@@ -3,8 +3,10 @@
 from engines.enums import State, Verb
 from engines.models import Operation
 from engines.operations.behaviour import Behaviour
+from engines.operations.delete import Delete
 from engines.operations.drain import Drain
 from engines.operations.extend import Extend
+from engines.operations.rename import Rename
 from engines.operations.restart import Restart
 from engines.operations.stop import Stop
 from engines.operations.update import Update
@@ -14,6 +16,8 @@ VERBS: dict[str, Behaviour] = {
     Verb.UPDATE: Update(),
     Verb.RESTART: Restart(),
     Verb.STOP: Stop(),
+    Verb.RENAME: Rename(),
+    Verb.DELETE: Delete(),
     Verb.EXTEND: Extend(),
 }
 

@@ -28,6 +28,8 @@ ICONS = {
     Verb.UPDATE: "download",
     Verb.RESTART: "refresh",
     Verb.STOP: "player-stop",
+    Verb.RENAME: "bookmark",
+    Verb.DELETE: "trash",
     Verb.EXTEND: "hourglass",
 }
 

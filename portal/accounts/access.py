@@ -31,6 +31,8 @@ TABLE: dict[str, dict[str, Who]] = {
     "engine-update": {"GET": OPERATORS, "POST": OPERATORS},
     "engine-restart": {"GET": OPERATORS, "POST": OPERATORS},
     "engine-stop": {"GET": ADMINS, "POST": ADMINS},
+    "engine-rename": {"GET": OPERATORS, "POST": OPERATORS},
+    "engine-delete": {"GET": ADMINS, "POST": ADMINS},
     "bulk-drain": {"GET": OPERATORS, "POST": OPERATORS},
     "batch": {"GET": ALL},
     "batch-stop": {"POST": OPERATORS},

@@ -21,13 +21,20 @@ ABILITIES = {
         ("batch", "GET"),
     ],
     "Drain engines": [("engine-drain", "GET"), ("engine-drain", "POST")],
-    "Update and restart engines": [
+    "Update, restart and rename engines": [
+        ("engine-rename", "GET"),
+        ("engine-rename", "POST"),
         ("engine-update", "GET"),
         ("engine-update", "POST"),
         ("engine-restart", "GET"),
         ("engine-restart", "POST"),
     ],
-    "Stop engines": [("engine-stop", "GET"), ("engine-stop", "POST")],
+    "Stop and delete engines": [
+        ("engine-stop", "GET"),
+        ("engine-stop", "POST"),
+        ("engine-delete", "GET"),
+        ("engine-delete", "POST"),
+    ],
     "Drain many engines at once": [("bulk-drain", "GET"), ("bulk-drain", "POST"), ("batch-stop", "POST")],
     "Cancel operations, decide about stuck ones": [
         ("operation-cancel", "POST"),

@@ -49,6 +49,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self._serve("POST")
 
+    def do_DELETE(self):
+        self._serve("DELETE")
+
     def _serve(self, method):
         api = self.server.api
         length = int(self.headers.get("Content-Length") or 0)
@@ -81,6 +84,11 @@ class _Handler(BaseHTTPRequestHandler):
                     "next_cursor": str(start + api.page) if more else None,
                     "has_next": more,
                 }
+            case ["engines", uid] if method == "DELETE":
+                return api.engines.pop(uid, None)
+            case ["engines", uid] if method == "POST" and uid in api.engines:
+                api.engines[uid] = api.engines[uid] | body
+                return api.engines[uid]
             case ["engines", uid]:
                 return api.engines.get(uid)
             case ["engines", uid, verb] if uid in api.engines and verb in EFFECTS:

@@ -252,6 +252,43 @@ def test_a_drain_does_not_take_the_place_of_a_stop(asked, client_of, engine, olg
     assert Operation.objects.get().verb == "stop"
 
 
+# Rename and delete
+
+
+def test_a_renamed_engine_has_its_name(api, asked, acme_connection):
+    operation = asked(Verb.RENAME, name="rack-9")
+    send(str(operation.pk), NOW)
+    assert api.engines["eng_1"]["name"] == "rack-9"
+    operation.refresh_from_db()
+    assert after(operation, operation.state, name="rack-9") == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("name", ["", "gpu-1", "x" * 101, "a\x07b"])
+def test_what_is_no_new_name_is_refused(client_of, engine, olga, olgas_key, name):
+    assert post(client_of(olga), "rename", engine, olga, name=name).status_code == 422
+    assert Operation.objects.count() == 0
+
+
+def test_a_running_engine_is_not_deleted(client_of, engine, ada, adas_key):
+    assert post(client_of(ada), "delete", engine, ada, name="gpu-1").status_code == 409
+
+
+def test_a_stopped_engine_is_deleted_by_name(client_of, acme_connection, engine, ada, adas_key):
+    read(acme_connection, dto(status="stopped"), at=NOW + timedelta(seconds=5))
+    row = Engine.objects.get(uid="eng_1")
+    assert post(client_of(ada), "delete", row, ada, name="gpu").status_code == 422
+    assert post(client_of(ada), "delete", row, ada, name="gpu-1").status_code == 302
+
+
+def test_an_engine_that_is_gone_is_deleted(api, asked):
+    operation = asked(Verb.DELETE)
+    del api.engines["eng_1"]
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == State.ACCEPTED
+    assert after(operation, "accepted", status="deleted") == State.SUCCEEDED
+
+
 def test_stopping_twice_with_one_form_is_one_operation(client_of, engine, ada, adas_key):
     words = form("stop", engine, ada)
     answers = [client_of(ada).post("/engines/eng_1/stop/", words) for _ in range(2)]
@@ -261,7 +298,7 @@ def test_stopping_twice_with_one_form_is_one_operation(client_of, engine, ada, a
 
 def test_every_verb_says_what_it_does_before_it_is_asked(client_of, engine, ada, adas_key, acme_connection):
     read(acme_connection, dto(**MACHINE), at=NOW + timedelta(seconds=5))
-    for verb in set(Verb) - {Verb.EXTEND}:  # tests/money/test_dialog.py
+    for verb in [verb for verb in Verb if verb != Verb.EXTEND]:  # that one has a form of its own
         page = client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
         assert f"{verb.label} gpu-1" in page
         assert 'name="reason"' in page
