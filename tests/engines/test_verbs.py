@@ -296,9 +296,10 @@ def test_stopping_twice_with_one_form_is_one_operation(client_of, engine, ada, a
     assert Operation.objects.count() == 1
 
 
-def test_every_verb_says_what_it_does_before_it_is_asked(client_of, engine, ada, adas_key, acme_connection):
-    read(acme_connection, dto(**MACHINE), at=NOW + timedelta(seconds=5))
-    for verb in [verb for verb in Verb if verb != Verb.EXTEND]:  # that one has a form of its own
-        page = client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
-        assert f"{verb.label} gpu-1" in page
-        assert 'name="reason"' in page
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb != Verb.EXTEND])  # that one has a form of its own
+def test_every_verb_says_what_it_does_before_it_is_asked(client_of, engine, ada, adas_key, acme_connection, verb):
+    status = "stopped" if verb == Verb.DELETE else "running"
+    read(acme_connection, dto(status=status, **MACHINE), at=NOW + timedelta(seconds=5))
+    page = client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
+    assert f"{verb.label} gpu-1" in page
+    assert 'name="reason"' in page
