@@ -38,8 +38,10 @@ PREPARING = {
 }
 RELEASES = {"stable": VERSION, "canary": fleet.canary(VERSION)}
 FLEET = {"studio-a": 3, "studio-b": 2, "night-shift": 2}  # CPU workers
-ADMIN, READER = "engines:read,engines:write,tasks:read,tasks:write", "engines:read"
-PEOPLE = {"admin@demo.example": ADMIN, "billing@demo.example": READER, "auditor@demo.example": READER}
+READER = "engines:read"
+BUYER = "engines:read,engines:write,billing:read"
+ADMIN = f"{BUYER},tasks:read,tasks:write"
+PEOPLE = {"admin@demo.example": ADMIN, "billing@demo.example": BUYER, "auditor@demo.example": READER}
 PROGRAMS = {"engines": ("Demo engines", "engines:read,engines:write"), "feeder": ("Demo tasks", ADMIN)}
 
 

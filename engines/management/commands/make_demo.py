@@ -16,8 +16,8 @@ from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
 
 PEOPLE = {
-    "admin@demo.example": ("Ada Admin", Role.ADMIN, ["engines:read", "engines:write"]),
-    "billing@demo.example": ("Bill Billing", Role.BILLING, ["engines:read"]),
+    "admin@demo.example": ("Ada Admin", Role.ADMIN, ["engines:read", "engines:write", "billing:read"]),
+    "billing@demo.example": ("Bill Billing", Role.BILLING, ["engines:read", "engines:write", "billing:read"]),
     "auditor@demo.example": ("Audra Auditor", Role.AUDITOR, ["engines:read"]),
 }
 
