@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from portal import health
 from portal.accounts import views as accounts
 from portal.audit import views as audit
+from portal.audit.export import export
 from portal.live import views as live
 
 handler400 = "portal.errors.bad_request"
@@ -21,6 +22,9 @@ urlpatterns = [
     path("team/switch/", accounts.switch, name="team-switch"),
     path("audit/", audit.log, name="audit"),
     path("audit/<int:number>/", audit.entry, name="audit-entry"),
+    path("audit/export/", export, name="audit-export"),
+    path("audit/filters/", audit.save, name="audit-filter-save"),
+    path("audit/filters/<int:number>/delete/", audit.forget, name="audit-filter-forget"),
     path("live/", live.stream, name="live"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -55,6 +55,9 @@ TABLE: dict[str, dict[str, Who]] = {
     "team-switch": {"POST": SIGNED_IN},
     "audit": {"GET": AUDITORS},
     "audit-entry": {"GET": AUDITORS},
+    "audit-export": {"POST": AUDITORS},
+    "audit-filter-save": {"POST": AUDITORS},
+    "audit-filter-forget": {"POST": AUDITORS},
 }
 
 

@@ -55,7 +55,13 @@ ABILITIES = {
     "See own API keys": [("keys", "GET")],
     "Store an own API key": [("keys", "POST")],
     "See the team": [("team", "GET")],
-    "Read the audit log": [("audit", "GET"), ("audit-entry", "GET")],
+    "Read the audit log": [
+        ("audit", "GET"),
+        ("audit-entry", "GET"),
+        ("audit-export", "POST"),
+        ("audit-filter-save", "POST"),
+        ("audit-filter-forget", "POST"),
+    ],
 }
 
 

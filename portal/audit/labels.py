@@ -6,6 +6,8 @@ LABELS = {
     "engine.update": "asked to update",
     "engine.restart": "asked to restart",
     "engine.stop": "asked to stop",
+    "engine.delete": "asked to delete",
+    "engine.rename": "asked to rename",
     "operation.requested": "had an operation sent again on",
     "operation.working": "keeps waiting for an operation on",
     "operation.succeeded": "saw an operation succeed on",

@@ -96,11 +96,16 @@ def _locked(team: Team) -> Head:
 
 def digest(entry: Entry) -> str:
     """SHA-256 of the previous entry's hash and this entry's canonical JSON."""
+    return chained(entry.prev_hash, text_of(entry))
+
+
+def text_of(entry: Entry) -> str:
+    """The entry's canonical JSON."""
     values = [getattr(entry, name) for name in HASHED]
     for place in (4, 6, 7):
         values[place] = _compact(values[place])
     values[5] = entry.at.isoformat()
-    return chained(entry.prev_hash, canonical(values, entry.team_id))
+    return canonical(values, entry.team_id)
 
 
 def chained(previous: str, text: str) -> str:

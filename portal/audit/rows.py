@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from django.db import connection
 
 from portal.accounts.models import Team
-from portal.audit.log import HASHED, canonical, chained, recompacted
+from portal.audit.log import HASHED, canonical, chained, recompacted, text_of
+from portal.audit.models import Entry
 
 BATCH = 5000
 
@@ -26,6 +27,10 @@ class Row(NamedTuple):
     def line(self) -> str:
         """The entry as a line of a file, its hashes included; `parsed` reads it."""
         return f'{self.text[:-1]},"prev_hash":"{self.prev_hash}","hash":"{self.hash}"}}\n'
+
+
+def row_of(entry: Entry) -> Row:
+    return Row(entry.number, entry.prev_hash, entry.hash, text_of(entry))
 
 
 def parsed(line: str, team: Team) -> Row:

@@ -1,8 +1,10 @@
 """The audit page: newest first, filtered by its address, and never another team's."""
 
 import pytest
+from django.utils import timezone
 
 from portal.audit.log import record
+from portal.audit.models import Check
 
 pytestmark = pytest.mark.django_db
 
@@ -130,3 +132,24 @@ def test_the_table_comes_alone_for_a_fragment(log, audra, client_of):
 def test_filters_in_use_can_be_taken_off_one_by_one(log, audra, client_of):
     chips = client_of(audra).get("/audit/?actor=olga&outcome=ok").context["chips"]
     assert [chip["url"] for chip in chips] == ["?outcome=ok", "?actor=olga"]
+
+
+def test_a_broken_chain_is_said_on_top(log, acme, audra, client_of):
+    Check.objects.create(team=acme, at=timezone.now(), number=7, fault="was changed after it was written")
+    page = client_of(audra).get("/audit/").content.decode()
+    assert "The chain is broken at #7" in page
+    assert "was changed after it was written" in page
+
+
+def test_a_whole_chain_is_said_below(log, acme, audra, client_of):
+    Check.objects.create(team=acme, at=timezone.now(), complete_at=timezone.now())
+    page = client_of(audra).get("/audit/").content.decode()
+    assert "whole." in page
+    assert "The chain is broken" not in page
+
+
+def test_fields_inside_fields_are_compared_one_by_one(acme, ada, audra, client_of):
+    before, after = {"limits": {"day": 5, "on": True}}, {"limits": {"day": 7, "on": True}, "who": ["a", "b"]}
+    record(team=acme, actor=ada, action="key.stored", target=ada, before=before, after=after)
+    changes = client_of(audra).get("/audit/1/").context["changes"]
+    assert changes == [("Limits: day", "5", "7"), ("Who", "", "a, b")]
