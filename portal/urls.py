@@ -1,6 +1,6 @@
 """The portal's addresses. Who may reach which is in `portal/accounts/access.py`."""
 
-from allauth.account.views import login, logout
+from allauth.account.views import login, logout, reauthenticate
 from django.urls import include, path
 from django.views.generic import RedirectView
 
@@ -18,8 +18,12 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="engines"), name="home"),
     path("accounts/login/", login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
+    path("accounts/confirm/", reauthenticate, name="account_reauthenticate"),
     path("team/", accounts.team, name="team"),
     path("team/switch/", accounts.switch, name="team-switch"),
+    path("team/members/<int:member>/", accounts.member, name="member"),
+    path("team/members/<int:member>/role/", accounts.change_role, name="member-role"),
+    path("team/members/<int:member>/remove/", accounts.remove, name="member-remove"),
     path("audit/", audit.log, name="audit"),
     path("audit/<int:number>/", audit.entry, name="audit-entry"),
     path("audit/export/", export, name="audit-export"),

@@ -12,7 +12,6 @@ ALL = frozenset(Role)
 ADMINS = frozenset({Role.ADMIN})
 OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
 MONEY = frozenset({Role.BILLING, Role.ADMIN})
-ADMINS = frozenset({Role.ADMIN})
 AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
 WRITERS = ALL - {Role.AUDITOR}
 
@@ -21,6 +20,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "home": {"GET": PUBLIC},
     "account_login": {"GET": PUBLIC, "POST": PUBLIC},
     "account_logout": {"GET": PUBLIC, "POST": PUBLIC},
+    "account_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "healthz": {"GET": PUBLIC},
     "readyz": {"GET": PUBLIC},
     "metrics": {"GET": PUBLIC},  # the view answers this machine alone
@@ -52,6 +52,9 @@ TABLE: dict[str, dict[str, Who]] = {
     "operation-close": {"POST": OPERATORS},
     "keys": {"GET": ALL, "POST": WRITERS},
     "team": {"GET": ALL},
+    "member": {"GET": ADMINS},
+    "member-role": {"POST": ADMINS},
+    "member-remove": {"POST": ADMINS},
     "team-switch": {"POST": SIGNED_IN},
     "audit": {"GET": AUDITORS},
     "audit-entry": {"GET": AUDITORS},

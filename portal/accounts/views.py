@@ -1,12 +1,18 @@
 """The team page: who is in it, and what each role may do."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+from django.contrib import messages
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from portal.accounts import members
 from portal.accounts.access import may
+from portal.accounts.confirmed import recently_confirmed
+from portal.accounts.forms import RoleForm
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
 from portal.http import PortalRequest
@@ -62,13 +68,77 @@ ABILITIES = {
         ("audit-filter-save", "POST"),
         ("audit-filter-forget", "POST"),
     ],
+    "Change roles, remove members": [("member", "GET"), ("member-role", "POST"), ("member-remove", "POST")],
 }
 
 
 @require_safe
 def team(request: PortalRequest) -> HttpResponse:
-    members = Membership.objects.filter(team=request.team).select_related("user").order_by("user__name", "user__email")
-    return render(request, "team/team.html", {"members": members, "roles": Role, "abilities": abilities()})
+    people = Membership.objects.filter(team=request.team).select_related("user").order_by("user__name", "user__email")
+    return render(
+        request,
+        "team/team.html",
+        {
+            "members": people,
+            "roles": Role,
+            "abilities": abilities(),
+            "may_change": may(request.membership.role, "member", "GET"),
+        },
+    )
+
+
+def of_own_team(view: Callable[[PortalRequest, int], HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer 404 for a member of another team before anything else: who is there is nobody's to find out."""
+
+    @wraps(view)
+    def guarded(request: PortalRequest, member: int) -> HttpResponse:
+        get_object_or_404(Membership, team=request.team, pk=member)
+        return view(request, member)
+
+    return guarded
+
+
+@of_own_team
+@recently_confirmed
+@require_safe
+def member(request: PortalRequest, member: int) -> HttpResponse:
+    return member_page(request, member, RoleForm())
+
+
+@of_own_team
+@recently_confirmed
+@require_POST
+def change_role(request: PortalRequest, member: int) -> HttpResponse:
+    form = RoleForm(request.POST)
+    if not form.is_valid():
+        return member_page(request, member, form, status=422)
+    try:
+        one = members.change_role(request, member, form.cleaned_data["role"])
+        messages.success(request, f"{one.user} is {one.get_role_display()} now.")
+    except Membership.DoesNotExist as error:
+        raise Http404 from error
+    except members.LastAdmin as error:
+        messages.error(request, str(error))
+    return redirect("team")
+
+
+@of_own_team
+@recently_confirmed
+@require_POST
+def remove(request: PortalRequest, member: int) -> HttpResponse:
+    try:
+        messages.success(request, f"{members.remove(request, member).user} is no longer in {request.team}.")
+    except Membership.DoesNotExist as error:
+        raise Http404 from error
+    except members.LastAdmin as error:
+        messages.error(request, str(error))
+    return redirect("team")
+
+
+def member_page(request: PortalRequest, number: int, form: RoleForm, status: int = 200) -> HttpResponse:
+    one = get_object_or_404(Membership.objects.select_related("user"), team=request.team, pk=number)
+    form.initial = {"role": one.role}
+    return render(request, "team/member.html", {"member": one, "form": form}, status=status)
 
 
 @require_POST

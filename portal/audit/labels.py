@@ -33,6 +33,8 @@ LABELS = {
     "cloudtime.limits": "changed the spending limits of",
     "key.stored": "stored the API key",
     "member.added": "gave a role to",
+    "member.changed": "changed the role of",
+    "member.removed": "removed from the team",
     "connection.added": "added the connection",
     "audit.sealed": "moved old entries to a sealed file of",
     "audit.exported": "exported entries of",

@@ -9,7 +9,7 @@ from portal.accounts.roles import Role
 from portal.accounts.views import ABILITIES
 
 CAST = {"ada": "admin", "olga": "operator", "bill": "billing", "audra": "auditor", "victor": "viewer"}
-ARGUMENTS = {"uid": "eng_none", "pk": "00000000-0000-0000-0000-000000000000", "number": 1}
+ARGUMENTS = {"uid": "eng_none", "pk": "00000000-0000-0000-0000-000000000000", "number": 1, "member": 1}
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
 

@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from engines.models import Engine, Operation
 from portal.accounts.access import TABLE
+from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from tests.accounts.test_access import patterns
 
@@ -13,9 +14,10 @@ WITH_ID = sorted(entry.name for entry in patterns() if entry.pattern.converters)
 
 def theirs(name, engine, operation):
     """The address of that name with the ids of Acme's rows."""
+    member = Membership.objects.filter(team=engine.team).values_list("pk", flat=True)[0]
     wanted = next(entry for entry in patterns() if entry.name == name).pattern.converters
     first = Entry.objects.filter(team=engine.team).order_by("number").first()
-    ids = {"uid": engine.uid, "pk": str(operation.pk), "number": first.number if first else 1}
+    ids = {"uid": engine.uid, "pk": str(operation.pk), "number": first.number if first else 1, "member": member}
     return reverse(name, kwargs={key: ids[key] for key in wanted})
 
 
