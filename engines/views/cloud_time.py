@@ -106,7 +106,7 @@ def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
     for engine in engines:
         if paid := amounts.paid_time(engine):
             ran = Decimal(max(now - engine.created_at, timedelta(0)) // timedelta(seconds=1)) / 3600
-            cost = amounts.cost(paid.price, ran.quantize(Decimal("0.01")))
+            cost = round(paid.price * ran) * amounts.MICROCENTS_PER_CENT  # an estimate: whole cents will do
             offers = choices.choices(paid, now, zone)
             rows.append(
                 Row(engine, paid, tone(paid, now), cost, bought.get(engine.uid, 0), offers, busy.get(engine.pk))
