@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
 from engines import clock
 from engines.enums import State
@@ -42,7 +42,7 @@ def record(operation: Operation, end: End, by: Decider | None = None) -> None:
         except Moved:
             audit(operation, "operation.late_answer", by=by, outcome="unknown", note=f"{end.state}: {end.note}")
             raise
-        except DatabaseError:
+        except (OperationalError, InterfaceError):
             if time.monotonic() - begun > PATIENCE:
                 raise
             log.warning("extension %s cannot be recorded yet", operation.pk, exc_info=True)
@@ -55,15 +55,14 @@ def record(operation: Operation, end: End, by: Decider | None = None) -> None:
 @transaction.atomic
 def _write(operation: Operation, end: End, by: Decider | None) -> None:
     at = clock.now()
-    facts = {"outcome": end.outcome or "", "after": end.after}
-    rows = Extension.objects.filter(pk=operation.pk)
-    rows.update(**facts)
+    answer = {"answer": end.answer} if end.answer else {}
+    # The move first: who comes too late is stopped by it, before anything is booked.
+    move(operation, end.state, now=at, note=end.note, by=by, lease_until=None, **_next(end, at), **answer)
+    Extension.objects.filter(pk=operation.pk).update(outcome=end.outcome or "", after=end.after)
     if end.outcome in CHARGED:
         assert end.outcome is not None
         assert end.evidence is not None
         ledger.book(operation, end.outcome, end.evidence, after=end.after, at=at, by=by)
-    answer = {"answer": end.answer} if end.answer else {}
-    move(operation, end.state, now=at, note=end.note, by=by, lease_until=None, **_next(end, at), **answer)
     failpoint("extend.recording")
 
 
