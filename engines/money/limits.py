@@ -62,13 +62,14 @@ def check(
         raise Frozen(str(freeze))
     limits = limits_of(team)
     if hours > limits.operation_hours:
-        raise OverLimit(f"At most {limits.operation_hours:f} hours can be bought at once.")
+        raise OverLimit(f"At most {limits.operation_hours.normalize():f} hours can be bought at once.")
     _within(cost, limits.operation_cost, 0, "At most {limit} can be spent at once.")
     for limit, spent, words in _spent(team, user_id, limits, now, without):
         _within(cost, limit, spent, words)
     bought = hours_bought(team, engine, without)
     if hours + bought > limits.engine_hours:
-        raise OverLimit(f"{engine} may be extended by {limits.engine_hours:f} hours in all; {bought:f} are used up.")
+        most, used = limits.engine_hours.normalize(), bought.normalize()
+        raise OverLimit(f"{engine} may be extended by {most:f} hours in all; {used:f} are used up.")
 
 
 def needs_approval(team: Team, cost: int) -> bool:

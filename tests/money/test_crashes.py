@@ -1,0 +1,224 @@
+"""K1-K17: a real worker process is killed or stopped at each step, and what is charged is what is booked."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connection
+
+from engines.enums import State
+from engines.models import Extension, LedgerEntry, Operation
+from engines.operations.send import send as wake
+from portal.audit.models import Entry
+from tests.harness import wait_for
+from tests.money.conftest import NOON, ask, fresh, quote, settle, sweep
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("books")]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def worker(clock):
+    """Starts a worker process for an operation, to fail at a place; it is gone at the end."""
+    started = []
+
+    def start(operation, failpoint=""):
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.money.crash_settings",
+            "DATABASE_URL": database(),
+            "FAILPOINTS": failpoint,
+            "NOW": clock.at.isoformat(),
+        }
+        command = [sys.executable, "-m", "tests.money.worker", str(operation.pk)]
+        started.append(subprocess.Popen(command, env=environment, cwd=ROOT))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(10)
+
+
+def database():
+    """The address of the test's own database."""
+    known = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{known['NAME']}"
+    return f"postgres://{known['USER']}:{known['PASSWORD']}@{known['HOST']}:{known['PORT']}/{known['NAME']}"
+
+
+def killed_at(worker, operation, place):
+    assert worker(operation, place).wait(30) == 137
+    return fresh(operation)
+
+
+def stopped_at(worker, operation, place):
+    process = worker(operation, f"pause:{place}")
+    wait_for(lambda: os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT), 30, "stop")
+    return process
+
+
+def ended(operation, api, posts, outcome):
+    done = fresh(operation)
+    assert (done.extension.outcome, len(api.posts())) == (outcome, posts)
+    assert LedgerEntry.objects.count() == len(api.charges)
+
+
+def test_k1_a_purchase_that_was_not_committed_does_not_exist(engine, bill, bills_key, api, monkeypatch):
+    made = quote(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Extension.objects, "create", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ask(engine, bill, bills_key, quote=made)
+    assert Operation.objects.count() == 0
+    again = ask(engine, bill, bills_key, quote=made)
+    sweep()
+    ended(again, api, 1, "confirmed")
+
+
+def test_k2_committed_and_never_woken_the_sweep_sends_it(asked, api):
+    sweep()
+    ended(asked, api, 1, "confirmed")
+
+
+BEFORE_ARMING = {
+    "K3": "extend.claimed",
+    "K4": "extend.checked",
+    "K5": "extend.connected",
+    "K6, not committed": "extend.arming",
+}
+
+
+@pytest.mark.parametrize("place", BEFORE_ARMING.values(), ids=BEFORE_ARMING)
+def test_killed_before_it_was_armed_another_worker_sends_it(asked, api, clock, worker, place):
+    assert killed_at(worker, asked, place).state == State.CHECKING
+    assert api.posts() == []
+    settle(clock, asked, minutes=2)
+    ended(asked, api, 1, "confirmed")
+
+
+@pytest.mark.parametrize("place", ["extend.armed"], ids=["K6, committed, and K7"])
+def test_killed_after_it_was_armed_nobody_sends_it(asked, api, clock, worker, place):
+    assert killed_at(worker, asked, place).state == State.SENDING
+    assert settle(clock, asked, minutes=4).state == State.UNKNOWN
+    settle(clock, asked)
+    ended(asked, api, 0, "not_applied")
+
+
+def test_k8_killed_in_the_middle_of_the_request(asked, api, clock, worker):
+    assert killed_at(worker, asked, "half").state == State.SENDING
+    settle(clock, asked)
+    ended(asked, api, len(api.posts()), "not_applied")
+    assert api.charges == []
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_k9_killed_before_the_answer_it_is_what_readings_show(asked, api, clock, worker, applied):
+    api.faults = [("silence", applied)]
+    process = worker(asked)
+    wait_for(lambda: api.posts() and (api.charges or not applied), 30, "purchase at the API")
+    process.kill()
+    process.wait(10)
+    settle(clock, asked)
+    ended(asked, api, 1, "observed" if applied else "not_applied")
+
+
+@pytest.mark.parametrize("place", ["extend.answered", "extend.recording"], ids=["K10", "K11"])
+def test_killed_before_the_answer_was_recorded_it_is_observed(asked, api, clock, worker, place):
+    assert killed_at(worker, asked, place).state == State.SENDING
+    settle(clock, asked, minutes=5)
+    ended(asked, api, 1, "observed")
+
+
+def test_k12_killed_after_it_was_recorded_all_is_right(asked, api, clock, worker):
+    assert killed_at(worker, asked, "extend.recorded").state == State.SUCCEEDED
+    settle(clock, asked, minutes=5)
+    ended(asked, api, 1, "confirmed")
+
+
+def test_k13_a_worker_stopped_after_arming_is_ended_before_it_wakes(asked, api, clock, worker):
+    process = stopped_at(worker, asked, "extend.armed")
+    settle(clock, asked)
+    assert process.wait(10) == -signal.SIGKILL
+    ended(asked, api, 0, "not_applied")
+
+
+def test_k13_on_another_host_it_wakes_too_late_to_send(asked, api, clock, worker):
+    process = stopped_at(worker, asked, "extend.armed")
+    Extension.objects.update(armed_by="elsewhere:1:1")
+    settle(clock, asked)
+    wait_for(window_is_over, 10, "end of the window")
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(30) == 0
+    ended(asked, api, 0, "not_applied")
+
+
+def window_is_over():
+    """The worker's own clock is real: when it armed, is in the row."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - Extension.objects.get().armed_boot > 2.0
+
+
+def test_k14_a_worker_stopped_before_arming_finds_its_claim_taken(asked, api, clock, worker):
+    process = stopped_at(worker, asked, "extend.checked")
+    settle(clock, asked, minutes=2)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(30) == 0
+    ended(asked, api, 1, "confirmed")
+
+
+def test_k15_an_answer_that_is_recorded_too_late_is_booked_once(asked, api, clock, worker):
+    process = stopped_at(worker, asked, "extend.answered")
+    Extension.objects.update(armed_by="elsewhere:1:1")
+    settle(clock, asked, minutes=5)
+    process.send_signal(signal.SIGCONT)
+    process.wait(30)
+    ended(asked, api, 1, "observed")
+    assert Entry.objects.filter(action="operation.late_answer").count() == 1
+
+
+@pytest.mark.parametrize("trouble", ["server closed the connection", "database or disk is full"], ids=["K16", "K17"])
+def test_a_database_that_does_not_take_the_arming_sends_nothing(asked, api, clock, monkeypatch, trouble):
+    def away(*_, **__):
+        raise OperationalError(trouble)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engines.money.send.failpoint", lambda name: name == "extend.arming" and away())
+        with pytest.raises(OperationalError, match=trouble):
+            wake(str(asked.pk), NOON)
+    assert api.posts() == []
+    settle(clock, asked, minutes=2)
+    ended(asked, api, 1, "confirmed")
+
+
+def test_k16_a_database_that_is_away_for_a_moment_gets_the_record(asked, api, monkeypatch):
+    left = ["once", "twice"]
+
+    def away(_):
+        if left:
+            left.pop()
+            raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr("engines.money.record.PAUSE", 0.01)
+    monkeypatch.setattr("engines.money.record.failpoint", away)
+    wake(str(asked.pk), NOON)
+    ended(asked, api, 1, "confirmed")
+
+
+def test_k16_a_database_that_stays_away_leaves_it_to_readings(asked, api, clock, monkeypatch):
+    def away(_):
+        raise OperationalError("server closed the connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engines.money.record.PATIENCE", 0.0)
+        patch.setattr("engines.money.record.failpoint", away)
+        with pytest.raises(OperationalError):
+            wake(str(asked.pk), NOON)
+    assert fresh(asked).state == State.SENDING
+    clock.advance(minutes=3)
+    settle(clock, asked, minutes=2)
+    ended(asked, api, 1, "observed")

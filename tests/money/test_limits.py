@@ -1,0 +1,282 @@
+"""E6-E9, E31, E32, E36: several people, one budget, and a second person's word."""
+
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+
+import pytest
+from django.db import connection
+
+from engines.models import LedgerEntry, Operation
+from engines.money import approve, limits
+from engines.money.models import Limits, Proposal
+from engines.operations.moves import Decider
+from engines.operations.request import Busy
+from engines.operations.send import send as wake
+from portal.accounts.models import Membership
+from portal.accounts.roles import Role
+from portal.vault.models import StoredKey
+from tests.conftest import member
+from tests.money.conftest import NOON, ORIGIN, ask, fresh, quote, seen, sweep
+
+pytestmark = pytest.mark.django_db(transaction=True)
+DOLLAR = 10**8
+
+
+@pytest.fixture
+def second(acme_connection, api, clock, engine):
+    api.add("eng_2", NOON + timedelta(hours=5))
+    return seen(acme_connection, api, "eng_2")
+
+
+def at_once(*jobs):
+    """Run the jobs in threads that begin together; return what each returned or raised."""
+    barrier, ends = threading.Barrier(len(jobs)), [None] * len(jobs)
+
+    def run(number, job):
+        barrier.wait()
+        try:
+            ends[number] = job()
+        except Exception as error:
+            ends[number] = error
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return ends
+
+
+@pytest.mark.usefixtures("books")
+def test_e6_two_people_want_the_same_and_it_is_charged_once(engine, api, bill, ada, bills_key, adas_key, clock, acme):
+    for _ in range(10):
+        target = api.ends("eng_1") + timedelta(hours=1)
+        engine = seen(engine.connection, api, "eng_1")
+        shown = [quote(engine, "1"), quote(engine, "1")]
+        people = [(bill, bills_key), (ada, adas_key)]
+        before = len(api.charges)
+        both = list(zip(shown, people, strict=True))
+        at_once(*(partial(ask, engine, *who, quote=one) for one, who in both))
+        sweep()
+        for one, who in both:  # whoever was too late tries the same form again
+            ask(engine, *who, quote=one)
+            sweep()
+        assert len(api.charges) == before + 1
+        assert api.ends("eng_1") == target
+        late = Operation.objects.filter(pk__in=[one.id for one in shown], extension__outcome="satisfied")
+        assert late.count() == 1
+        clock.advance(minutes=1)
+
+
+@pytest.mark.usefixtures("books")
+def test_e7_the_second_of_two_is_told_who_was_first_and_then_charged_once(engine, api, bill, ada, bills_key, adas_key):
+    first, late = quote(engine, "3"), quote(engine, "5")
+    ask(engine, bill, bills_key, quote=first)
+    sweep()
+    waiting = ask(engine, ada, adas_key, quote=late)
+    sweep()
+    assert fresh(waiting).state == "needs_reconfirm"
+    assert "extended by Bill" in fresh(waiting).note
+    ask(seen(engine.connection, api, "eng_1"), ada, adas_key, "5", retry_of=str(waiting.pk))
+    sweep()
+    assert [hours for _, hours, _ in api.charges] == [3, 5]
+
+
+@pytest.mark.usefixtures("books")
+def test_e8_a_budget_for_one_of_two_engines_is_not_spent_twice(engine, second, api, bill, bills_key, acme):
+    Limits.objects.create(team=acme, user_day=10 * DOLLAR)
+    ends = at_once(*(lambda one=one: ask(one, bill, bills_key) for one in (engine, second)))
+    sweep()
+    assert sorted(type(end).__name__ for end in ends) == ["Operation", "OverLimit"]
+    assert len(api.charges) == 1
+
+
+@pytest.mark.usefixtures("books")
+def test_e9_twenty_at_once_on_a_budget_for_seven_are_seven(api, acme, acme_connection, bill, bills_key, clock, engine):
+    Limits.objects.create(team=acme, team_day=7 * 750_000_000)
+    fleet = []
+    for number in range(20):
+        api.add(f"eng_x{number}", NOON + timedelta(hours=5))
+        fleet.append(seen(acme_connection, api, f"eng_x{number}"))
+    ends = at_once(*(lambda one=one: ask(one, bill, bills_key) for one in fleet))
+    assert sum(isinstance(end, Operation) for end in ends) == 7
+    assert {type(end) for end in ends} == {Operation, limits.OverLimit}
+    sweep()
+    assert len(api.charges) == 7
+
+
+def test_two_purchases_of_one_engine_are_not_open_at_once(asked, engine, ada, adas_key):
+    with pytest.raises(Busy, match="asked by Bill"):
+        ask(engine, ada, adas_key)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"operation_hours": Decimal(2)}, "At most 2 hours"),
+        ({"operation_cost": 7 * DOLLAR}, "At most \\$7.00 can be spent at once"),
+        ({"user_day": 7 * DOLLAR}, "You may spend \\$7.00 a day"),
+        ({"team_day": 7 * DOLLAR}, "The team may spend \\$7.00 a day"),
+        ({"team_month": 7 * DOLLAR}, "The team may spend \\$7.00 a month"),
+        ({"engine_hours": Decimal(2)}, "may be extended by 2 hours in all"),
+    ],
+)
+def test_each_limit_is_held_and_named(engine, bill, bills_key, acme, limit, words):
+    Limits.objects.create(team=acme, **limit)
+    with pytest.raises(limits.OverLimit, match=words):
+        ask(engine, bill, bills_key)
+    assert Operation.objects.count() == 0
+
+
+def test_yesterday_s_spending_does_not_count_today_but_this_month(asked, acme, clock, api):
+    sweep()
+    clock.advance(days=1)
+    today = clock.at.replace(hour=0)
+    assert limits.spent(acme, today) == 0
+    assert limits.spent(acme, today.replace(day=1)) == 750_000_000
+
+
+def test_what_is_unknown_counts_as_spent(asked, acme, api, clock):
+    api.faults = [("silence",)]
+    sweep()
+    clock.advance(days=1)
+    assert limits.spent(acme, clock.at) == 750_000_000
+
+
+@pytest.fixture
+def proposal(engine, bill, bills_key, acme, clock):
+    Limits.objects.create(team=acme, approval_cost=1 * DOLLAR)
+    made = quote(engine)
+    return approve.propose(made, "render", engine=engine, user=bill, key=bills_key, origin=ORIGIN, now=NOON)
+
+
+def approving(proposal, by, clock, shown=None):
+    return approve.approve(proposal, shown or proposal.digest, by=Decider(by, ORIGIN), now=clock.now())
+
+
+@pytest.mark.usefixtures("books")
+def test_e31_a_second_person_approves_and_it_is_bought_for_who_asked(proposal, ada, clock, api):
+    operation = approving(proposal, ada, clock)
+    sweep()
+    entry = LedgerEntry.objects.get()
+    assert (entry.user_name, entry.approved_name) == ("Bill", "Ada")
+    assert (operation.pk, api.keys) == (proposal.pk, ["Bearer inf_bill_key"])
+
+
+def test_e31_nobody_approves_what_they_asked_for(proposal, bill, clock, api):
+    with pytest.raises(approve.NotApproved, match="Who asks"):
+        approving(proposal, bill, clock)
+    assert api.posts() == []
+
+
+@pytest.mark.parametrize("who", ["bill", "ada"])
+def test_e31_a_role_lost_meanwhile_ends_it(proposal, ada, clock, who):
+    Membership.objects.filter(user__email__startswith=who).update(role=Role.VIEWER)
+    with pytest.raises(approve.NotApproved, match="may no longer"):
+        approving(proposal, ada, clock)
+
+
+def test_e31_it_expires(proposal, ada, clock):
+    clock.advance(minutes=31)
+    with pytest.raises(approve.NotApproved, match="30 minutes"):
+        approving(proposal, ada, clock)
+
+
+def test_e31_parameters_that_changed_are_not_what_was_approved(proposal, ada, clock):
+    Proposal.objects.filter(pk=proposal.pk).update(parameters=proposal.parameters | {"hours": "30"})
+    with pytest.raises(approve.NotApproved, match="not what was shown"):
+        approving(proposal, ada, clock)
+
+
+def test_e31_what_another_page_showed_is_not_approved(proposal, ada, clock):
+    with pytest.raises(approve.NotApproved, match="not what was shown"):
+        approving(proposal, ada, clock, shown="0" * 64)
+
+
+@pytest.mark.parametrize("change", ["price", "threshold"])
+def test_e31_a_price_or_time_that_changed_voids_it(proposal, ada, clock, api, acme_connection, change):
+    if change == "price":
+        api.engines["eng_1"]["instance"]["hourly_price"] = 300
+    else:
+        api.move_end("eng_1", timedelta(hours=1))
+    clock.advance(seconds=5)
+    seen(acme_connection, api, "eng_1")
+    with pytest.raises(approve.NotApproved, match="have changed"):
+        approving(proposal, ada, clock)
+
+
+def test_e31_a_removed_key_voids_it(proposal, ada, clock):
+    StoredKey.objects.filter(pk=proposal.key_id).delete()
+    with pytest.raises(approve.NotApproved):
+        approving(proposal, ada, clock)
+
+
+def test_e31_an_old_sign_in_does_not_approve(proposal, client_of, ada):
+    page = client_of(ada).post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest}, follow=True)
+    assert "Sign out and in again" in page.content.decode()
+    assert Operation.objects.count() == 0
+
+
+def test_e31_a_fresh_sign_in_does(proposal, client, ada):
+    client.post("/accounts/login/", {"login": ada.email, "password": "correct horse battery"})
+    page = client.post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest})
+    assert page["Location"] == f"/operations/{proposal.pk}/"
+
+
+@pytest.mark.usefixtures("books")
+def test_e32_two_approvals_at_once_are_one_purchase(proposal, acme, ada, clock, api):
+    anna = member("anna", Role.ADMIN, acme)
+    ends = at_once(*(lambda who=who: approving(proposal, who, clock) for who in (ada, anna)))
+    assert [end.pk for end in ends] == [proposal.pk, proposal.pk]
+    sweep()
+    assert len(api.posts()) == 1
+
+
+def test_a_rejected_purchase_cannot_be_approved(proposal, ada, bill, clock):
+    approve.reject(proposal, "too much", by=Decider(bill, ORIGIN), now=NOON)
+    with pytest.raises(approve.NotApproved, match="rejected"):
+        approving(proposal, ada, clock)
+
+
+def test_what_the_limits_forbid_no_approval_allows(proposal, ada, clock, acme):
+    Limits.objects.filter(team=acme).update(team_day=DOLLAR)
+    with pytest.raises(limits.OverLimit):
+        approving(proposal, ada, clock)
+    assert Proposal.objects.get().state == Proposal.State.WAITING
+
+
+@pytest.mark.usefixtures("books")
+def test_e36_a_message_delivered_five_times_to_two_workers_is_one_purchase(asked, api, clock):
+    at_once(*[lambda: wake(str(asked.pk), NOON)] * 5)
+    assert len(api.posts()) == 1
+    assert fresh(asked).extension.outcome == "confirmed"
+
+
+@pytest.mark.usefixtures("books")
+def test_e2_two_clicks_at_once_are_one_operation(engine, bill, bills_key, api):
+    for _ in range(10):
+        made = quote(engine)
+        ends = at_once(*[partial(ask, engine, bill, bills_key, quote=made)] * 2)
+        assert [end.pk for end in ends] == [made.id, made.id]
+        sweep()
+        engine = seen(engine.connection, api, "eng_1")
+    assert len(api.charges) == 10
+
+
+def test_a_purchase_without_room_for_its_audit_entry_is_none(engine, bill, bills_key, monkeypatch):
+    monkeypatch.setattr("engines.operations.moves.record", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ask(engine, bill, bills_key)
+    assert Operation.objects.count() == 0
+
+
+def test_the_ledger_is_only_added_to(asked, api):
+    sweep()
+    entry = LedgerEntry.objects.get()
+    for change in (entry.save, entry.delete):
+        with pytest.raises(TypeError, match="only ever added"):
+            change()
