@@ -1,0 +1,209 @@
+"""The cloud time page: what ends first, what it costs, who may do what, and the ledger as a sheet."""
+
+import csv
+import io
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from engines.models import DayCheck, LedgerEntry, Operation
+from engines.money import checks, sheet
+from engines.money.models import Freeze, Limits
+from portal.audit.models import Entry
+from tests.money.conftest import NOON, ask, fresh, seen, settle, sweep
+from tests.money.test_dialog import words
+
+pytestmark = pytest.mark.django_db
+URL = "/cloud-time/"
+
+
+@pytest.fixture
+def fleet(api, acme_connection, engine, clock):
+    api.add("eng_2", NOON + timedelta(minutes=30))
+    api.add("eng_3", NOON + timedelta(hours=20))
+    api.add("eng_4", NOON + timedelta(days=9))
+    for uid in ("eng_2", "eng_3", "eng_4"):
+        seen(acme_connection, api, uid)
+
+
+def test_what_ends_first_is_on_top(client_of, bill, fleet):
+    rows = client_of(bill).get(URL).context["rows"]
+    assert [row.engine.uid for row in rows] == ["eng_2", "eng_1", "eng_3", "eng_4"]
+
+
+def test_it_warns_an_hour_six_hours_and_a_day_before(client_of, bill, fleet):
+    warnings = client_of(bill).get(URL).context["warnings"]
+    named = [(each["within"], [engine.uid for engine in each["engines"]]) for each in warnings]
+    assert named == [("1 hour", ["eng_2"]), ("6 hours", ["eng_1"]), ("24 hours", ["eng_3"])]
+
+
+def test_each_engine_says_what_more_would_cost(client_of, bill, bills_key, fleet):
+    shown = words(client_of(bill).get(URL))
+    assert "Tonight · $17.50" in shown
+    assert "+24 h · $60.00" in shown
+
+
+def test_a_self_hosted_engine_is_not_on_it(client_of, bill, api, engine, acme_connection, clock):
+    api.engines["eng_1"]["instance"] = None
+    clock.advance(seconds=1)
+    seen(acme_connection, api, "eng_1")
+    assert client_of(bill).get(URL).context["rows"] == []
+
+
+@pytest.mark.parametrize("person", ["victor", "audra", "olga"])
+def test_who_may_not_buy_sees_prices_and_no_buttons(client_of, request, fleet, person):
+    page = client_of(request.getfixturevalue(person)).get(URL)
+    assert "$60.00" in words(page)
+    assert b"/extend/" not in page.content
+    assert b"<form method" not in page.content.split(b'id="cloud-time"')[1]
+
+
+def test_the_ledger_says_who_why_and_on_what_evidence(client_of, victor, asked, api):
+    sweep()
+    shown = words(client_of(victor).get(URL))
+    for part in ("$7.50", "Bill", "finish the render", "The API’s answer"):
+        assert part in shown
+
+
+def test_an_unclear_purchase_is_said_aloud_and_settled_with_a_reason(client_of, bill, asked, api, clock):
+    api.faults = [("silence",)]
+    sweep()
+    api.move_end("eng_1", timedelta(hours=7))
+    settle(clock, asked, minutes=1)
+    browser = client_of(bill)
+    assert "that a person must settle" in words(browser.get(URL))
+    browser.post(f"/cloud-time/{asked.pk}/resolve/", {"applied": "no"})
+    assert fresh(asked).state == "needs_attention"
+    browser.post(f"/cloud-time/{asked.pk}/resolve/", {"applied": "no", "reason": "not in their list"})
+    assert fresh(asked).extension.outcome == "resolved_not_applied"
+
+
+def test_an_unknown_purchase_is_said_aloud_after_five_minutes(client_of, bill, asked, api, clock):
+    api.faults = [("silence",)]
+    settle(clock, asked, minutes=4)
+    assert client_of(bill).get(URL).context["unclear"] == []
+    settle(clock, asked, minutes=3)
+    assert client_of(bill).get(URL).context["unclear"] == [asked]
+
+
+def test_a_receipt_offers_another_try_only_when_nothing_was_charged(client_of, bill, asked, api, clock):
+    api.faults = [("silence",)]
+    browser = client_of(bill)
+    for _ in range(3):
+        settle(clock, asked, minutes=4)
+        assert b"Look again and confirm" not in browser.get(f"/operations/{asked.pk}/").content
+    settle(clock, asked, minutes=30)
+    page = browser.get(f"/operations/{asked.pk}/").content.decode()
+    assert f"retry_of={asked.pk}" in page
+
+
+def test_a_freeze_is_audited_and_holds(client_of, bill, bills_key, engine, acme):
+    browser = client_of(bill)
+    browser.post("/cloud-time/freeze/", {"reason": "budget is gone"})
+    assert Freeze.objects.of(acme).get().by == "Bill"
+    assert Entry.objects.get(action="cloudtime.frozen").reason == "budget is gone"
+    assert "Nothing can be bought." in words(browser.get(URL))
+    browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    assert Freeze.objects.count() == 0
+
+
+def test_a_team_cannot_lift_the_freeze_of_everybody(client_of, ada, acme, clock):
+    Freeze.objects.create(team=None, at=NOON, by="the operator", reason="incident")
+    client_of(ada).post("/cloud-time/freeze/", {"reason": "please", "lift": "yes"})
+    assert Freeze.objects.count() == 1
+
+
+def test_limits_are_set_in_dollars_and_audited(client_of, ada, acme, clock):
+    given = {"operation_hours": "24", "operation_cost": "50.5", "approval_cost": "10", "user_day": "100"}
+    given |= {"team_day": "200", "team_month": "1000", "engine_hours": "100"}
+    client_of(ada).post("/cloud-time/limits/", given)
+    assert Limits.objects.of(acme).get().operation_cost == 5_050_000_000
+    entry = Entry.objects.get(action="cloudtime.limits")
+    assert (entry.before["operation_cost"], entry.after["operation_cost"]) == ("500.00", "50.50")
+
+
+@pytest.mark.parametrize("wrong", ["-1", "NaN", "1e99", "", "1.001"])
+def test_limits_that_are_none_change_nothing(client_of, ada, acme, clock, wrong):
+    names = ("operation_hours", "operation_cost", "approval_cost", "user_day", "team_day", "team_month", "engine_hours")
+    client_of(ada).post("/cloud-time/limits/", dict.fromkeys(names, "1") | {"team_day": wrong})
+    assert Limits.objects.count() == 0
+
+
+def rows_of(browser):
+    text = browser.get("/cloud-time/ledger.csv").content.decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_sheet_has_every_entry_and_adds_up(client_of, audra, asked, api):
+    sweep()
+    (row,) = rows_of(client_of(audra))
+    assert (row["Dollars"], row["Hours"], row["Who"]) == ("7.50000000", "3.00", "Bill")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "＝1"])
+def test_no_cell_of_the_sheet_becomes_a_formula(client_of, audra, engine, bill, bills_key, api, text):
+    ask(engine, bill, bills_key, reason=text)
+    sweep()
+    (row,) = rows_of(client_of(audra))
+    assert row["Why"] == f"'{text}"
+
+
+def test_harmless_text_stays_as_it_is():
+    assert sheet.safe("finish the render") == "finish the render"
+
+
+def test_the_sheet_of_another_team_is_empty(client_of, mallory, asked, api):
+    sweep()
+    assert rows_of(client_of(mallory)) == []
+    assert LedgerEntry.objects.count() == 1
+
+
+@pytest.fixture
+def yesterday(engine, clock):
+    """The engine was checked, and a day has passed."""
+    assert checks.check_all(clock.at) == 1
+    clock.advance(days=1)
+
+
+def checked(api, connection, clock):
+    seen(connection, api, "eng_1")
+    connection.refreshed_at = clock.at
+    connection.save(update_fields=["refreshed_at"])
+    checks.check_all(clock.at)
+    return DayCheck.objects.latest("day")
+
+
+def test_a_day_without_purchases_has_nothing_to_explain(yesterday, api, acme_connection, clock):
+    assert checked(api, acme_connection, clock).unexplained == 0
+
+
+def test_hours_of_the_ledger_explain_what_moved(yesterday, api, acme_connection, clock, bill, bills_key):
+    api.move_end("eng_1", timedelta(days=2))
+    engine = seen(acme_connection, api, "eng_1")
+    ask(engine, bill, bills_key)
+    sweep()
+    clock.advance(minutes=3)
+    found = checked(api, acme_connection, clock)
+    assert (found.ledger_hours, found.unexplained) == (Decimal(3), Decimal(48))
+
+
+def test_hours_without_an_entry_are_shown(client_of, bill, yesterday, api, acme_connection, clock):
+    api.move_end("eng_1", timedelta(hours=6))
+    checked(api, acme_connection, clock)
+    assert "extended outside this portal" in words(client_of(bill).get(URL))
+
+
+def test_an_engine_is_checked_once_a_day(yesterday, api, acme_connection, clock):
+    checked(api, acme_connection, clock)
+    assert checks.check_all(clock.at) == 0
+
+
+def test_an_engine_with_an_open_purchase_is_checked_later(asked, api, clock):
+    assert checks.check_all(clock.at) == 0
+    assert Operation.objects.get().state == "requested"
+
+
+def test_a_reading_of_long_ago_is_no_ground_for_a_check(engine, clock):
+    clock.advance(minutes=10)
+    assert checks.check_all(clock.at) == 0
