@@ -29,7 +29,7 @@ def log(request: PortalRequest) -> HttpResponse:
     if filters.searches() and head:
         searched = window(request, head)
         rows = rows.filter(number__gte=searched["first"], number__lte=searched["last"])
-    page, bad_cursor = page_of(request, rows, ("-number",), PAGE)
+    page, bad_cursor = page_of(request, listed(rows), ("-number",), PAGE)
     context = {
         "page": links(page, request.GET) | {"rows": [in_words(row) for row in page.rows]},
         "bad_cursor": bad_cursor,
@@ -43,6 +43,11 @@ def log(request: PortalRequest) -> HttpResponse:
     }
     fragment = request.htmx and request.htmx.target == "audit"
     return render(request, "audit/_table.html" if fragment else "audit/list.html", context)
+
+
+def listed(rows: QuerySet[Entry]) -> QuerySet[Entry]:
+    """The rows without what the list does not show."""
+    return rows.defer("before", "after", "prev_hash", "hash")
 
 
 def window(request: PortalRequest, head: Head) -> dict[str, Any]:
