@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from portal import health
 from portal.accounts import views as accounts
+from portal.accounts.passwords import ChangePassword
 from portal.audit import views as audit
 from portal.audit.export import export
 from portal.live import views as live
@@ -18,6 +19,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="engines"), name="home"),
     path("accounts/login/", login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
+    path("accounts/password/", ChangePassword.as_view(), name="account_change_password"),
     path("accounts/confirm/", reauthenticate, name="account_reauthenticate"),
     path("team/", accounts.team, name="team"),
     path("team/switch/", accounts.switch, name="team-switch"),

@@ -20,6 +20,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "home": {"GET": PUBLIC},
     "account_login": {"GET": PUBLIC, "POST": PUBLIC},
     "account_logout": {"GET": PUBLIC, "POST": PUBLIC},
+    "account_change_password": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "account_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "healthz": {"GET": PUBLIC},
     "readyz": {"GET": PUBLIC},

@@ -22,6 +22,10 @@ def refused(request: HttpRequest, email: str, why: str) -> None:
         _record(request, user, "session.refused", outcome="refused", reason=why)
 
 
+def password_changed(request: HttpRequest, user: User) -> None:
+    _record(request, user, "person.password")
+
+
 def _record(request: HttpRequest, user: User, action: str, outcome: str = "ok", reason: str = "") -> None:
     request_id = getattr(request, "request_id", "")
     for membership in Membership.objects.filter(user=user).select_related("team"):

@@ -38,6 +38,7 @@ LABELS = {
     "connection.added": "added the connection",
     "audit.sealed": "moved old entries to a sealed file of",
     "audit.exported": "exported entries of",
+    "person.password": "changed the password of",
     "session.started": "signed in",
     "session.ended": "signed out",
     "session.refused": "was refused at sign-in",
