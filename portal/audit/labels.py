@@ -3,6 +3,7 @@
 LABELS = {
     "engine.extend": "asked to extend",
     "engine.drain": "asked to drain",
+    "batch.drain": "asked for a",  # the target says what of: “Drain of many engines”
     "engine.update": "asked to update",
     "engine.restart": "asked to restart",
     "engine.stop": "asked to stop",
