@@ -82,12 +82,20 @@ def _do(row: Answered, act: Callable[[], HttpResponse]) -> HttpResponse:
         if problem.status < 500:
             Answered.objects.filter(pk=row.pk).delete()
         raise
-    body = answer.content.decode()
+    # An answer that holds a secret is not kept: a copy of this table must open nothing.
+    body = "" if getattr(answer, "shown_once", False) else answer.content.decode()
     Answered.objects.filter(pk=row.pk).update(status=answer.status_code, body=body)
     return answer
 
 
 def _replay(row: Answered) -> HttpResponse:
+    if row.status != 204 and not row.body:
+        raise Problem(
+            409,
+            "shown_once",
+            f"The request with this {HEADER} was carried out, and its answer is shown once. If it was lost, revoke what "
+            "it made and ask under another key.",
+        )
     kind = "application/json" if row.body else ""
     return HttpResponse(row.body, status=row.status, content_type=kind, headers={REPLAYED: "true"})
 

@@ -80,6 +80,12 @@ def test_a_deletion_that_is_sent_again_is_answered_as_the_first_time(caller):
         assert caller.send("delete", f"/engines/{made['id']}", Idempotency_Key="d").status_code == 204
 
 
+def test_a_new_keys_text_is_not_kept_to_be_answered_again(caller):
+    made = caller.post("/apikeys", {"name": "x"}, Idempotency_Key="k").json()
+    assert made["key"] not in str(list(Answered.objects.values()))
+    assert code(caller.post("/apikeys", {"name": "x"}, Idempotency_Key="k")) == (409, "shown_once")
+
+
 def test_one_that_is_under_way_is_not_begun_again(caller, team):
     row = Answered.objects.create(key=team.apikey_set.get(), text="a", fingerprint="")
     row.fingerprint = _fingerprint("POST /run", b'{"app": "sleep"}')

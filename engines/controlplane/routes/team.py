@@ -40,7 +40,9 @@ def create_key(request: HttpRequest, asked: s.KeyIn) -> HttpResponse:
     if asked.expires_at is not None and asked.expires_at <= now():
         raise problems.invalid_value("expires_at must be in the future.", field="expires_at")
     row, text = keys.issue(team_of(request), asked.name, wanted, asked.expires_at)
-    return answer(dto.api_key(row, text))
+    made = answer(dto.api_key(row, text))
+    made.shown_once = True  # type: ignore[attr-defined]  # for Idempotency-Key, which must not keep it
+    return made
 
 
 @router.post("/apikeys/list", response={200: s.ApiKeyPageOut, **PROBLEMS}, auth=Bearer("apikeys:read"))
