@@ -6,9 +6,11 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.management import call_command
 
 from engines.models import DayCheck, LedgerEntry, Operation
 from engines.money import checks, sheet
+from engines.money.limits import Frozen
 from engines.money.models import Freeze, Limits
 from portal.audit.models import Entry
 from tests.money.conftest import NOON, ask, fresh, seen, settle, sweep
@@ -207,3 +209,17 @@ def test_an_engine_with_an_open_purchase_is_checked_later(asked, api, clock):
 def test_a_reading_of_long_ago_is_no_ground_for_a_check(engine, clock):
     clock.advance(minutes=10)
     assert checks.check_all(clock.at) == 0
+
+
+def test_whoever_runs_the_portal_freezes_every_team(acme, other_team, engine, bill, bills_key):
+    call_command("freeze_spending", reason="incident", stdout=io.StringIO())
+    call_command("freeze_spending", reason="again", stdout=io.StringIO())
+    assert Entry.objects.filter(action="cloudtime.frozen", reason="incident").count() == 2
+    with pytest.raises(Frozen, match="incident"):
+        ask(engine, bill, bills_key)
+
+
+def test_whoever_runs_the_portal_lets_it_go_on(acme, engine, bill, bills_key, api):
+    call_command("freeze_spending", reason="incident", stdout=io.StringIO())
+    call_command("freeze_spending", "--lift", reason="over", stdout=io.StringIO())
+    assert ask(engine, bill, bills_key).state == "requested"
