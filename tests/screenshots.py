@@ -13,7 +13,14 @@ from tests.browser.chromium import find
 from tests.browser.conftest import ARGUMENTS
 
 SIZES = {"1280": (1280, 900), "390": (390, 844)}
-PAGES = {"fleet": "/engines/", "operations": "/operations/", "audit": "/audit/", "team": "/team/", "keys": "/keys/"}
+PAGES = {
+    "fleet": "/engines/",
+    "operations": "/operations/",
+    "cloud-time": "/cloud-time/",
+    "audit": "/audit/",
+    "team": "/team/",
+    "keys": "/keys/",
+}
 
 
 def main() -> int:
