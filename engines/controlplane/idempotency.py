@@ -93,7 +93,7 @@ def _replay(row: Answered) -> HttpResponse:
         raise Problem(
             409,
             "shown_once",
-            f"The request with this {HEADER} was carried out, and its answer is shown once. If it was lost, revoke what "
+            f"The request with this {HEADER} was carried out; its answer is shown once. If it was lost, revoke what "
             "it made and ask under another key.",
         )
     kind = "application/json" if row.body else ""
