@@ -11,7 +11,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -44,13 +44,18 @@ def file_of(team: Team) -> Path:
     return folder() / f"team-{team.pk}.jsonl"
 
 
+def private(path: Path, mode: str = "wb") -> IO[bytes]:
+    """Open a file that only the portal's account may read, whatever the umask."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
 def write(team: Team) -> Checkpoint | None:
     """Note where the chain ends, on disk and in the process's log; None if nothing was written since the last note.
 
     Reads what is committed. Waits for another writer of the same file.
     """
     folder().mkdir(mode=0o700, exist_ok=True, parents=True)
-    with file_of(team).open("a+b") as file:
+    with private(file_of(team), "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         line = _whole_end(file)
         last = json.loads(line) if line else {"seq": 0, "number": 0}

@@ -17,7 +17,8 @@ def verify(team: Team, *, since_checkpoint: bool = False) -> tuple[int, Fault | 
     """Return how many entries were walked, and the first fault: an entry changed, missing, inserted, swapped, or
     rewritten after a checkpoint saw it, or a checkpoint or seal that is gone or not genuine.
 
-    Entries written meanwhile are left to the next time. `since_checkpoint` walks from the newest checkpoint on only.
+    Entries written meanwhile are left to the next time. `since_checkpoint` walks from the newest checkpoint on
+    only, and leaves the seals' files alone.
     """
     end = seals.end(team)
     count, fault = _since_checkpoint(team) if since_checkpoint else _whole(team)
@@ -44,7 +45,10 @@ def _since_checkpoint(team: Team) -> tuple[int, Fault | None]:
     point, fault = checkpoints.last(team, _head(team).checkpoints)
     if fault is not None:
         return 0, fault
-    end, head = seals.end(team), _head(team)
+    end, fault = seals.check(team)
+    if fault is not None:
+        return 0, fault
+    head = _head(team)
     if point is None or point.number <= end.last:
         return _walk(team, head, {}, end.last + 1, end.last_hash)
     seen = next(iter(rows.between(team, point.number, point.number)), None)

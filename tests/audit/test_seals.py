@@ -99,6 +99,21 @@ def test_a_forged_seal_does_not_hide_what_was_deleted(log):
     Seal.objects.create(team=log, first=1, last=5, prev_hash="0" * 64, last_hash=fifth.hash, at=timezone.now())
     Entry.objects.all().delete()
     assert verify(log)[1].number == 1
+    assert verify(log, since_checkpoint=True)[1].number == 1
+
+
+def test_a_forged_seal_does_not_hide_it_from_the_check_of_what_is_new(log, ada):
+    checkpoints.write(log)
+    third = Entry.objects.get(number=3)
+    Seal.objects.create(team=log, first=1, last=3, prev_hash="0" * 64, last_hash=third.hash, at=timezone.now())
+    Entry.objects.filter(number__lte=3).delete()
+    write(log, ada)
+    assert "its seal" in verify(log, since_checkpoint=True)[1].words
+
+
+def test_sealed_files_are_the_portal_s_alone(sealed):
+    kept = [*seals.folder().iterdir(), checkpoints.file_of(sealed)]
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
 def test_a_deleted_seal_is_found(sealed):
