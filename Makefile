@@ -46,7 +46,7 @@ test-browser: $(VENV)/test.stamp ## the tests in Chromium
 	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest -m browser
 
-check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migrations, deployment
+check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migrations, deployment, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/check
@@ -54,6 +54,7 @@ check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migratio
 	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime
+	$(BIN)/python -m tests.vulnerabilities $(VENV)/runtime
 
 bench: $(VENV)/test.stamp ## ratios against peers in the same run; ONLY=B1,B12 runs some
 	$(BIN)/python -m tests.benchmarks
