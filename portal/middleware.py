@@ -25,6 +25,7 @@ POLICY = "; ".join(
         "base-uri 'none'",
         "object-src 'none'",
         "frame-ancestors 'none'",
+        "report-uri /csp-report",
     ]
 )
 

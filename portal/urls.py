@@ -4,7 +4,7 @@ from allauth.account.views import login, logout, reauthenticate
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from portal import health
+from portal import health, reports
 from portal.accounts import views as accounts
 from portal.accounts.passwords import ChangePassword
 from portal.audit import views as audit
@@ -32,6 +32,7 @@ urlpatterns = [
     path("audit/filters/", audit.save, name="audit-filter-save"),
     path("audit/filters/<int:number>/delete/", audit.forget, name="audit-filter-forget"),
     path("live/", live.stream, name="live"),
+    path("csp-report", reports.content_policy, name="csp-report"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),

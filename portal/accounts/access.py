@@ -25,6 +25,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "healthz": {"GET": PUBLIC},
     "readyz": {"GET": PUBLIC},
     "metrics": {"GET": PUBLIC},  # the view answers this machine alone
+    "csp-report": {"POST": PUBLIC},
     "live": {"GET": SIGNED_IN},
     "engines": {"GET": ALL},
     "engine": {"GET": ALL},
