@@ -1,6 +1,8 @@
 """Signing in: by e-mail and password, audited, slowed down for guessers, and no way to sign oneself up."""
 
 import pytest
+import time_machine
+from django.test import Client
 
 from portal.accounts.models import Membership, User
 from portal.accounts.roles import Role
@@ -117,11 +119,84 @@ def test_another_port_in_the_host_header_gives_no_new_tries(client, olga):
     assert guesses[-1]
 
 
-def test_many_sign_ins_from_one_address_get_a_page_that_says_so(client, db):
+ELSEWHERE = "198.51.100.7"
+
+
+def test_a_stranger_s_guesses_from_elsewhere_lock_nobody_out(client, olga):
+    for number in range(6):
+        guess(Client(REMOTE_ADDR=ELSEWHERE), olga, number)
+    assert sign_in(client, olga)["Location"] == "/engines/"
+
+
+def test_a_stranger_s_guesses_from_the_same_address_leave_the_own_browser_open(client, olga):
+    sign_in(client, olga)
+    client.post("/accounts/logout/")
+    for number in range(12):
+        guess(Client(), olga, number)
+    assert sign_in(client, olga)["Location"] == "/engines/"
+
+
+def test_a_stranger_s_guesses_at_many_from_the_same_address_leave_it_open_too(client, olga):
+    sign_in(client, olga)
+    client.post("/accounts/logout/")
     for number in range(31):
-        answer = client.post(LOGIN, {"login": f"u{number}@acme.example", "password": "x"})
-    assert answer.status_code == 429
-    assert "Wait a minute" in answer.content.decode()
+        Client().post(LOGIN, {"login": f"u{number}@acme.example", "password": "x"})
+    assert sign_in(client, olga)["Location"] == "/engines/"
+
+
+def test_guesses_from_a_known_browser_are_slowed_down_too(client, olga):
+    sign_in(client, olga)
+    client.post("/accounts/logout/")
+    assert [guess(client, olga, number) for number in range(6)] == [False] * 5 + [True]
+
+
+def test_a_browser_is_known_for_the_person_who_signed_in_on_it_only(client, olga, victor):
+    sign_in(client, victor)
+    client.post("/accounts/logout/")
+    for number in range(6):
+        guess(Client(), olga, number)
+    assert guess(client, olga, 7)
+
+
+@pytest.mark.parametrize("forged", ["", "x", "eyJpZCI6IjEifQ:1:x"])
+def test_a_forged_device_gets_no_tries_of_its_own(client, olga, forged):
+    for number in range(6):
+        guess(client, olga, number)
+    client.cookies["device"] = forged
+    assert guess(client, olga, 7)
+
+
+def test_a_refused_sign_in_makes_no_browser_known(client, olga):
+    guess(client, olga, 1)
+    assert "device" not in client.cookies
+
+
+def test_one_address_may_guess_at_ten_accounts_a_minute(client, db):
+    guesses = [Client().post(LOGIN, {"login": f"u{one}@acme.example", "password": "x"}) for one in range(11)]
+    assert ["Too many" in one.content.decode() for one in guesses] == [False] * 10 + [True]
+
+
+def test_ten_thousand_guesses_cost_a_handful_of_looks_at_the_password(client, olga, monkeypatch):
+    looks = []
+    monkeypatch.setattr(User, "check_password", lambda *_: looks.append(1))
+    for number in range(200):  # the rest is more of the same
+        guess(client, olga, number)
+    assert len(looks) == 5
+
+
+def test_guessing_on_goes_on_at_fifty_a_day(client, olga, monkeypatch):
+    looks = []
+    monkeypatch.setattr(User, "check_password", lambda *_: looks.append(1))
+    with time_machine.travel("2030-01-01T00:00Z", tick=False) as clock:
+        for number in range(100):
+            guess(client, olga, number)
+            clock.shift(301)
+    assert len(looks) == 50
+
+
+def test_guessers_are_slowed_down_without_the_broker_too(client, olga, settings):
+    settings.REDIS_URL = settings.CELERY_BROKER_URL = "redis://127.0.0.1:1"
+    assert [guess(client, olga, number) for number in range(6)] == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize("path", ["/accounts/signup/", "/accounts/password/reset/", "/accounts/email/"])
