@@ -1,5 +1,6 @@
 """What people fill in."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -57,19 +58,47 @@ class ConfirmForm(WhyForm):
             raise forms.ValidationError(TOO_OLD) from error
 
 
+TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
+
+
 class UpdateForm(ConfirmForm):
+    """The version is typed, or chosen where `offer` knows what there is."""
+
     version = forms.RegexField(
-        r"^(stable|canary|v\d+\.\d+\.\d+[0-9A-Za-z.-]*)$",
+        rf"^(stable|canary|{TAG})$",
         initial="stable",
         max_length=60,
         label="To which version?",
         help_text="stable, canary, or a tag such as v1.9.3, which also pins the engine to it.",
         error_messages={"invalid": "Enter stable, canary, or a tag such as v1.9.3."},
     )
-    field_order = ("version", "reason", "deadline")
+    tag = forms.RegexField(
+        rf"^{TAG}$",
+        required=False,
+        max_length=60,
+        label="Or another version",
+        help_text="A tag such as v1.9.3, in place of the choice above. It also pins the engine to it.",
+        error_messages={"invalid": "Enter a tag such as v1.9.3."},
+    )
+    field_order = ("version", "tag", "reason", "deadline")
+
+    def offer(self, releases: dict[str, str]) -> None:
+        """Have it chosen from these: the newest version of each channel, as the API lists them."""
+        heads = {name: version for name, version in releases.items() if name in ("stable", "canary")}
+        tags = dict.fromkeys(version for version in heads.values() if re.fullmatch(TAG, version))
+        runs = {self.engine.version: ", which it runs now"}
+        choices = {name: f"{name}: {version}{runs.get(version, '')}" for name, version in heads.items()}
+        choices |= {tag: f"{tag}{runs.get(tag, '')}, and pin it to that" for tag in tags}
+        field = self.fields["version"]
+        shown = self.data.get("version") if self.is_bound else field.initial
+        if shown not in choices:  # nothing to choose from, or something else was typed before
+            del self.fields["tag"]
+            return
+        field.widget = forms.Select(choices=list(choices.items()))
+        field.help_text = f"It runs {self.engine.version or 'a version that the API does not name'} now."
 
     def parameters(self) -> dict[str, Any]:
-        return {"version": self.cleaned_data["version"], "from": self.engine.version}
+        return {"version": self.cleaned_data["tag"] or self.cleaned_data["version"], "from": self.engine.version}
 
 
 class RestartForm(ConfirmForm):

@@ -197,6 +197,12 @@ class EnginesClient:
             return None
         return int(values[0]) - int(values[1])
 
+    def releases(self) -> dict[str, str]:
+        """Return the newest version of each channel that engines can be updated to: {"stable": "v1.4.0", …}."""
+        found = decode.record(self._call("GET", "/engines/releases"), "a list of releases")
+        heads = {channel: head.get("version") for channel, head in found.items() if isinstance(head, dict)}
+        return {channel: version for channel, version in heads.items() if isinstance(version, str)}
+
     def task(self, uid: str) -> dict[str, Any]:
         """Return the task, its result included once it has one."""
         return decode.record(self._read("GET", f"/tasks/{_segment(uid)}"), "a task")

@@ -12,11 +12,12 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
-from engines.forms import ConfirmForm, form_of
+from engines.forms import ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
 from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.releases import releases_of
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
@@ -110,6 +111,8 @@ def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Ver
 def dialog(
     request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
+    if isinstance(form, UpdateForm):
+        form.offer(releases_of(key_of(request, engine.connection)))
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
     seen = seen_at(engine, engine.connection)

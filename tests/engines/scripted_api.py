@@ -22,6 +22,7 @@ class ScriptedApi:
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
         self.refused = set()  # keys
+        self.releases = None
         server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
         server.api = self
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
                     "next_cursor": str(start + api.page) if more else None,
                     "has_next": more,
                 }
+            case ["engines", "releases"]:
+                return api.releases
             case ["engines", uid] if method == "DELETE":
                 return api.engines.pop(uid, None)
             case ["engines", uid] if method == "POST" and uid in api.engines:
