@@ -41,6 +41,12 @@ class Access(MiddlewareMixin):
             return refused(request, membership, allowed)
         return None
 
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        match = request.resolver_match
+        if match is not None and match.url_name == "account_logout" and request.method == "POST":
+            response.headers["Clear-Site-Data"] = '"storage"'
+        return response
+
 
 def chosen(memberships: list[Membership], slug: str | None) -> Membership | None:
     """Return the membership of the team with this short name, else the first one."""
