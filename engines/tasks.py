@@ -16,7 +16,7 @@ from django.db import close_old_connections, connection
 
 from engines.clock import now
 from engines.models import Automation
-from portal.logs import request_id
+from portal.logs import on_behalf_of
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +103,11 @@ def _seen() -> None:
 
 
 def _run(job: Callable[[], None]) -> None:
-    token = request_id.set("sweep")
     try:
-        job()
+        with on_behalf_of("sweep"):
+            job()
     except Exception:  # one bad engine does not stop the others
         log.exception("a job of the sweep failed")
     finally:
-        request_id.reset(token)
         if threading.current_thread().name.startswith("sweep"):
             connection.close()

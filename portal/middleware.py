@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh
 
-from portal.logs import request_id
+from portal.logs import on_behalf_of
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -40,11 +40,8 @@ class RequestId:
         given = request.headers.get("X-Request-ID", "")
         name = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
         request.request_id = name  # type: ignore[attr-defined]
-        token = request_id.set(name)
-        try:
+        with on_behalf_of(name):
             response = self.get_response(request)
-        finally:
-            request_id.reset(token)
         response["X-Request-ID"] = name
         return response
 

@@ -100,12 +100,12 @@ def portal(place: Place) -> Spec:
 
 
 def worker(place: Place) -> Spec:
-    flags = ("--pool", "threads", "-c", "4", "--without-mingle", "--without-gossip", "-l", "WARNING")
+    flags = ("--pool", "threads", "-c", "4", "--without-mingle", "--without-gossip")
     return place.spec("worker", PYTHON, "-m", "celery", "-A", "portal", "worker", *flags)
 
 
 def beat(place: Place) -> Spec:
-    flags = ("-s", place.data / "beat-schedule", "--pidfile=", "-l", "WARNING")
+    flags = ("-s", place.data / "beat-schedule", "--pidfile=")
     return place.spec("beat", PYTHON, "-m", "celery", "-A", "portal", "beat", *flags)
 
 

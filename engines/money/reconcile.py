@@ -13,6 +13,7 @@ from engines.money import amounts
 from engines.money.models import Evidence, Extension, Outcome
 from engines.money.record import End, record
 from engines.operations.moves import Decider, Moved, amend, audit, move
+from portal.logs import on_behalf_of
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
@@ -74,7 +75,8 @@ def look(operation_id: str, now: datetime) -> None:
     try:
         amend(operation, next_at=now + LOOKING)
         try:
-            dto = reading(operation)
+            with on_behalf_of(operation.request_id):
+                dto = reading(operation)
         except errors.ApiError as error:
             log.warning("extension %s cannot be checked: %s", operation.pk, error)
             amend(operation, next_at=next_look(operation.moved_at, clock.now()))

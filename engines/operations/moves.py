@@ -1,5 +1,6 @@
 """How an operation's state moves: one table, and the one function that does it."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,9 @@ from portal.accounts.models import User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.live.bus import publish
+from portal.logs import on_behalf_of
+
+log = logging.getLogger(__name__)
 
 # What may end any operation that was sent: its effect, the engine's word that it failed, or a stronger operation.
 WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
@@ -116,6 +120,8 @@ def move(
         outcome = "ok" if by else AUDITED[to]
         audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
     announce(operation)
+    with on_behalf_of(operation.request_id):
+        log.info("%s of %s: %s → %s (operation %s)", operation.verb, operation.engine.uid, before, to, operation.pk)
 
 
 def amend(operation: Operation, **facts: Any) -> None:

@@ -19,6 +19,7 @@ from engines.operations.moves import Moved, move
 from engines.operations.verbs import VERBS
 from portal.accounts.access import may
 from portal.accounts.models import Membership
+from portal.logs import on_behalf_of
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
@@ -41,9 +42,14 @@ def send(operation_id: str, now: datetime) -> None:
     """Send the operation if it is still waiting for that. Safe to call any number of times, from any worker."""
     rows = Operation.objects.select_related("team", "engine__connection", "key__connection", "requested_by")
     operation = rows.get(pk=operation_id)
-    if operation.verb == Verb.EXTEND:
-        money.send(operation, now)
-        return
+    with on_behalf_of(operation.request_id):
+        if operation.verb == Verb.EXTEND:
+            money.send(operation, now)
+        else:
+            _send(operation, now)
+
+
+def _send(operation: Operation, now: datetime) -> None:
     if operation.state != State.REQUESTED or not _due(operation, now):
         return
     try:
@@ -55,7 +61,7 @@ def send(operation_id: str, now: datetime) -> None:
         outcome = _attempt(operation, claimed)
         _record(operation, outcome, db_now())
     except Moved:
-        log.info("operation %s was moved by somebody else", operation_id)
+        log.info("operation %s was moved by somebody else", operation.pk)
 
 
 def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:

@@ -42,3 +42,11 @@ def test_a_drain_asked_meanwhile_is_sent_when_api_and_engine_are_back(stack):
     stack.start("controlplane")
     wait_for(lambda: "Succeeded" in browser.get(operation).text, 90, "end of the drain")
     assert stack.ended("patient") == 0
+    assert f"[{request_of(stack, operation)}] drain of {uid}: sending → accepted" in stack.log("worker")
+
+
+def request_of(stack, operation):
+    """The id of the request that an operation goes back to."""
+    pk = operation.strip("/").rpartition("/")[2].replace("-", "")
+    rows = dict(stack.query("SELECT CAST(id AS TEXT), request_id FROM engines_operation"))
+    return {key.replace("-", ""): value for key, value in rows.items()}[pk]
