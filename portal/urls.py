@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health, reports
+from portal.accounts import account
 from portal.accounts import views as accounts
 from portal.accounts.passwords import ChangePassword
 from portal.audit import views as audit
@@ -17,6 +18,9 @@ handler500 = "portal.errors.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="engines"), name="home"),
+    path("accounts/", account.account, name="account"),
+    path("accounts/sessions/<int:number>/end/", account.end_session, name="session-end"),
+    path("accounts/sessions/end-others/", account.end_other_sessions, name="sessions-end-others"),
     path("accounts/login/", login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
     path("accounts/password/", ChangePassword.as_view(), name="account_change_password"),

@@ -152,6 +152,8 @@
   // The team is the session's, and another tab may have changed it: say whose page asks.
   document.body.addEventListener("htmx:configRequest", (event) => {
     if (document.body.dataset.team) event.detail.headers["X-Team"] = document.body.dataset.team;
+    // What a page asks by itself is no sign that somebody is there: it keeps no session alive.
+    if (event.detail.triggeringEvent?.type.startsWith("live-")) event.detail.headers["X-Background"] = "1";
   });
 
   // Filters: empty fields stay out of the address, so that it can be read and sent to somebody.

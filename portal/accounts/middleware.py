@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
+from portal.accounts import lifetime
 from portal.accounts.access import PUBLIC, Who, who
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
@@ -30,6 +31,8 @@ class Access(MiddlewareMixin):
             return None  # asks the database nothing: a health check must not hang on it
         if not request.user.is_authenticated:
             return redirect_to_login(request)
+        if not in_background(request):
+            lifetime.touch(request)
         # Read anew at each request: a role change holds.
         memberships = list(Membership.objects.filter(user=request.user.pk).select_related("team").order_by("pk"))
         membership = chosen(memberships, request.session.get("team"))
@@ -46,6 +49,12 @@ class Access(MiddlewareMixin):
         if match is not None and match.url_name == "account_logout" and request.method == "POST":
             response.headers["Clear-Site-Data"] = '"storage"'
         return response
+
+
+def in_background(request: HttpRequest) -> bool:
+    """Say whether a page asks by itself, with nobody at it: such requests keep no session alive."""
+    match = request.resolver_match
+    return "X-Background" in request.headers or bool(match and match.url_name == "live")
 
 
 def chosen(memberships: list[Membership], slug: str | None) -> Membership | None:

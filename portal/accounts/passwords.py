@@ -12,7 +12,7 @@ from portal.accounts import sessions
 
 class ChangePassword(PasswordChangeView):  # type: ignore[misc]
     def get_default_success_url(self) -> str:
-        return reverse("engines")
+        return reverse("account")
 
     @transaction.atomic
     def form_valid(self, form: Any) -> HttpResponse:

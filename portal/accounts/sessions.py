@@ -1,10 +1,52 @@
-"""Sign-ins, sign-outs and refused sign-ins go into the audit log of each team of that person."""
+"""A person's sessions: listed and ended. Sign-ins, sign-outs and refused sign-ins go into the audit log of each team of
+that person."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allauth.core.internal.sessionkit import get_session_user
+from allauth.usersessions.models import UserSession
+from django.db import transaction
 from django.http import HttpRequest
 
+from portal.accounts import lifetime
+from portal.accounts.agents import device
 from portal.accounts.models import Membership, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
+from portal.http import PortalRequest
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person is signed in."""
+
+    session: UserSession
+    device: str
+    here: bool
+
+
+def of(request: PortalRequest) -> list[Place]:
+    """Return the person's open sessions, this one first, then the one last seen."""
+    here = request.session.session_key
+    rows = UserSession.objects.filter(user=request.user).order_by("-last_seen_at")
+    places = [Place(row, device(row.user_agent), row.session_key == here) for row in rows if is_open(row)]
+    return sorted(places, key=lambda place: not place.here)
+
+
+def is_open(row: UserSession) -> bool:
+    """Say whether the session would be let in: it has not expired, and the password has not changed."""
+    store = row._session_store(row.session_key)
+    return bool(get_session_user(store))
+
+
+@transaction.atomic
+def end(request: PortalRequest, rows: Sequence[UserSession]) -> None:
+    """End these sessions of the person. Their event streams end within seconds."""
+    for row in rows:
+        place = device(row.user_agent)
+        row.end()
+        _record(request, request.user, "session.ended", reason=f"signed out from another session: {place}, {row.ip}")
 
 
 def started(request: HttpRequest, user: User) -> None:
@@ -23,6 +65,9 @@ def refused(request: HttpRequest, email: str, why: str) -> None:
 
 
 def password_changed(request: HttpRequest, user: User) -> None:
+    """Record it. The session goes on under a new name, and is still as old as it was."""
+    row = UserSession.objects.filter(session_key=request.session.session_key)
+    row.update(created_at=lifetime.started_at(request.session))
     _record(request, user, "person.password")
 
 

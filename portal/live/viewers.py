@@ -16,18 +16,23 @@ CHUNK = 400  # names in one query: SQLite has a limit
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """One stream's right to exist: a session, of a person, who has not changed their password, in a team."""
+    """One stream's right to exist: a session, of a person, who has not changed their password, in a team, as this."""
 
     session_key: str
     user_id: int
     session_hash: str
     team_id: int
+    role: str
 
     @classmethod
     def of(cls, request: PortalRequest) -> "Viewer":
         """Read the viewer off a request that the access check has let in: no query is left to make."""
         return cls(
-            request.session.session_key or "", request.user.pk, request.user.get_session_auth_hash(), request.team.pk
+            request.session.session_key or "",
+            request.user.pk,
+            request.user.get_session_auth_hash(),
+            request.team.pk,
+            request.membership.role,
         )
 
 
@@ -53,9 +58,10 @@ def _allowed(viewers: list[Viewer]) -> list[Viewer]:
     )
     users = {viewer.user_id for viewer in viewers}
     memberships = Membership.objects.filter(user__in=users, user__is_active=True).select_related("user")
-    members = {(one.user_id, one.user.get_session_auth_hash(), one.team_id) for one in memberships}
+    members = {(one.user_id, one.user.get_session_auth_hash(), one.team_id, one.role) for one in memberships}
     return [
         viewer
         for viewer in viewers
-        if viewer.session_key in sessions and (viewer.user_id, viewer.session_hash, viewer.team_id) in members
+        if viewer.session_key in sessions
+        and (viewer.user_id, viewer.session_hash, viewer.team_id, viewer.role) in members
     ]

@@ -76,7 +76,7 @@ def test_a_removed_member_is_out_at_the_next_request(confirmed, client_of, ada, 
 
 def test_a_removed_member_s_stream_is_not_allowed_any_more(confirmed, client_of, ada, olga, acme, monkeypatch):
     monkeypatch.setattr("portal.live.viewers.connections.close_all", lambda: None)  # the test's own connection
-    viewer = Viewer(client_of(olga).session.session_key, olga.pk, olga.get_session_auth_hash(), acme.pk)
+    viewer = Viewer(client_of(olga).session.session_key, olga.pk, olga.get_session_auth_hash(), acme.pk, Role.OPERATOR)
     assert _still_allowed([viewer]) == {viewer}
     remove(confirmed(ada), olga)
     assert _still_allowed([viewer]) == set()

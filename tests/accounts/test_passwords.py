@@ -14,7 +14,7 @@ def change(browser, new=NEW, old=OLD):
 
 
 def test_the_new_password_holds(client_of, olga):
-    assert change(client_of(olga))["Location"] == "/engines/"
+    assert change(client_of(olga))["Location"] == "/accounts/"
     olga.refresh_from_db()
     assert olga.check_password(NEW)
 

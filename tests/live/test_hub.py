@@ -16,8 +16,8 @@ from portal.live.stream import DOWN, UP, Stream
 from portal.live.viewers import Viewer
 from tests.live.broker import Broker, absent, running, silent
 
-ANNA = Viewer("session-a", 1, "hash", team_id=1)
-BERT = Viewer("session-b", 2, "hash", team_id=2)
+ANNA = Viewer("session-a", 1, "hash", team_id=1, role="viewer")
+BERT = Viewer("session-b", 2, "hash", team_id=2, role="viewer")
 
 
 def say(broker: Broker, team_id: int, *topics: str) -> None:

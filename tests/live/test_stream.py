@@ -8,7 +8,7 @@ from portal.live.viewers import Viewer
 
 
 def stream() -> Stream:
-    return Stream(Viewer("session", 1, "hash", team_id=1))
+    return Stream(Viewer("session", 1, "hash", team_id=1, role="viewer"))
 
 
 def read(slow: Stream) -> bytes:

@@ -1,0 +1,35 @@
+"""A person's own account: how they sign in, and where they are signed in."""
+
+from allauth.usersessions.models import UserSession
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from portal.accounts import sessions
+from portal.http import PortalRequest
+
+
+@require_safe
+def account(request: PortalRequest) -> HttpResponse:
+    return render(request, "account/account.html", {"sessions": sessions.of(request)})
+
+
+@require_POST
+def end_session(request: PortalRequest, number: int) -> HttpResponse:
+    """End one of the person's own sessions, wherever it is, and the event streams of its pages."""
+    session = UserSession.objects.filter(user=request.user, pk=number).first()
+    if session is None:
+        raise Http404
+    sessions.end(request, [session])
+    messages.success(request, "That session is signed out.")
+    return redirect("account")
+
+
+@require_POST
+def end_other_sessions(request: PortalRequest) -> HttpResponse:
+    here = request.session.session_key
+    others = list(UserSession.objects.filter(user=request.user).exclude(session_key=here))
+    sessions.end(request, others)
+    messages.success(request, "You are signed out everywhere but here.")
+    return redirect("account")
