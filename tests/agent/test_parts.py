@@ -1,5 +1,8 @@
 """The small parts: output kept within bounds, waits, the state on disk, what nvidia-smi says."""
 
+import subprocess
+import sys
+
 import pytest
 
 from engines.agent.backoff import Backoff
@@ -128,3 +131,11 @@ def test_a_result_that_came_before_the_end_counts(task):
     task._heard('{"result": {"n": 1}}')
     assert task._result(0)["output"] == {"n": 1}
     assert SHUT_DOWN not in task._result(0)["error"]
+
+
+def test_a_closed_pipe_neither_stops_it_nor_changes_its_exit_code():
+    words = "import sys; from engines.agent.say import say; sys.stdin.read(); say('one'); say('two'); sys.exit(0)"
+    started = subprocess.Popen([sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    started.stdout.close()
+    started.stdin.close()
+    assert started.wait(20) == 0

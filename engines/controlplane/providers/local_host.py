@@ -9,6 +9,7 @@ machines; the next host starts their engines again.
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -252,9 +253,11 @@ class Host:
 
 
 def say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
+    except OSError:  # nobody listens any more; the rest would be tried again at the end, and fail the exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
