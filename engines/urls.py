@@ -3,10 +3,12 @@
 from django.urls import path
 
 from engines.enums import Verb
-from engines.views import bulk, cloud_time, engine, extend, fleet, keys, operate, operations
+from engines.views import bulk, cloud_time, create, engine, extend, fleet, keys, operate, operations
 
 urlpatterns = [
     path("engines/", fleet.fleet, name="engines"),
+    path("engines/new/", create.new, name="engine-new"),
+    path("engines/new/waiting/", create.waiting, name="engine-new-waiting"),
     path("engines/many/drain/", bulk.confirm, {"verb": Verb.DRAIN}, name="bulk-drain"),
     path("engines/<str:uid>/", engine.engine, name="engine"),
     path("batches/<uuid:pk>/", bulk.batch, name="batch"),

@@ -40,9 +40,9 @@ RELEASES = {"stable": VERSION, "canary": fleet.canary(VERSION)}
 FLEET = {"studio-a": 3, "studio-b": 2, "night-shift": 2}  # CPU workers
 READER = "engines:read"
 BUYER = "engines:read,engines:write,billing:read"
-ADMIN = f"{BUYER},tasks:read,tasks:write"
-PEOPLE = {"admin@demo.example": ADMIN, "billing@demo.example": BUYER, "auditor@demo.example": READER}
-PROGRAMS = {"engines": ("Demo engines", "engines:read,engines:write"), "feeder": ("Demo tasks", ADMIN)}
+TASKS = f"{BUYER},tasks:read,tasks:write"
+PEOPLE = {"admin@demo.example": f"{TASKS},apikeys:write", "billing@demo.example": BUYER, "auditor@demo.example": READER}
+PROGRAMS = {"engines": ("Demo engines", "engines:read,engines:write"), "feeder": ("Demo tasks", TASKS)}
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ It speaks to the hosted API and to our own alike, and is the only place that mee
 """
 
 import random
+import re
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from decimal import Decimal
 from functools import cache
@@ -20,13 +21,15 @@ import httpx
 from engines import wire
 from engines.api import decode
 from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent
-from engines.api.redact import redact
+from engines.api.redact import redact, storable
 
 BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 30.0  # for a whole answer, however steadily it trickles
 RETRIES = 2
 MOST_PAGES = 1000
+KEYS = "/apikeys"
+SHELL_SAFE = re.compile(r"[A-Za-z0-9._~+/=:-]{8,500}")  # a new key is pasted into a command
 PATIENCE = 2.0  # seconds that an API may ask a retry to wait
 
 # Raised before the first byte of the request leaves; after any other error it may have arrived.
@@ -54,6 +57,22 @@ class Bearer(httpx.Auth):
     def scrub(self, body: bytes) -> bytes:
         """Return the body without the key: an API that repeats it must not get it stored."""
         return body.replace(self._key.reveal().encode(), b"****")
+
+
+class MadeKey:
+    """A key that the API has just made. It prints as dots; `reveal()` is easy to grep for."""
+
+    __slots__ = ("_text", "id")
+
+    def __init__(self, id: str, text: str) -> None:
+        self.id = id
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"MadeKey({self.id}, ••••)"
 
 
 class EnginesClient:
@@ -203,6 +222,22 @@ class EnginesClient:
         heads = {channel: head.get("version") for channel, head in found.items() if isinstance(head, dict)}
         return {channel: version for channel, version in heads.items() if isinstance(version, str)}
 
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the newest stable engine (contract 7.6), from an API that hands out engines."""
+        return decode.record(self._call("GET", "/dist/engine/manifest.json"), "a manifest")
+
+    def make_key(self, name: str, scopes: Sequence[str], once: str) -> MadeKey:
+        """Have the API make a key with these scopes, and return it: its text is in this answer and nowhere else.
+
+        An API that knows Idempotency-Key makes one key for each `once`.
+        """
+        body = {"name": name, "scopes": scopes}
+        found = decode.record(self._call("POST", KEYS, json=body, headers={"Idempotency-Key": once}), "a key")
+        text = found.get("key")
+        if not isinstance(text, str) or not SHELL_SAFE.fullmatch(text):
+            raise BadAnswer("The Engines API answered with something that is not a key.", status=200)
+        return MadeKey(storable(str(found.get("id") or "")), text)
+
     def task(self, uid: str) -> dict[str, Any]:
         """Return the task, its result included once it has one."""
         return decode.record(self._read("GET", f"/tasks/{_segment(uid)}"), "a task")
@@ -229,11 +264,12 @@ class EnginesClient:
         *,
         engine: bool = False,
         json: Any = None,
+        headers: dict[str, str] | None = None,
         extensions: dict[str, Any] | None = None,
     ) -> Any:
         if not self._bearer.is_sendable():
             raise KeyRejected("The key has characters that no key has. Enter it again on the Keys page.")
-        request = self._http.build_request(method, path, json=json, extensions=extensions)
+        request = self._http.build_request(method, path, json=json, headers=headers, extensions=extensions)
         reply = self._exchange(request, engine)
         try:
             answer = decode.decode(reply)

@@ -56,6 +56,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "connections": connections,
         "key_missing": not keys and may(request.membership.role, "keys"),
         "silence": automation_silence(now),
+        "may_create": may(request.membership.role, "engine-new"),
         "may_drain": may(request.membership.role, "bulk-drain"),
     }
     fragment = request.htmx and request.htmx.target == "fleet"

@@ -31,6 +31,8 @@ TABLE: dict[str, dict[str, Who]] = {
     "csp-report": {"POST": PUBLIC},
     "live": {"GET": SIGNED_IN},
     "engines": {"GET": ALL},
+    "engine-new": {"GET": ADMINS, "POST": ADMINS},
+    "engine-new-waiting": {"GET": ADMINS},
     "engine": {"GET": ALL},
     "engine-drain": {"GET": OPERATORS, "POST": OPERATORS},
     "engine-update": {"GET": OPERATORS, "POST": OPERATORS},

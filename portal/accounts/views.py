@@ -41,6 +41,7 @@ ABILITIES = {
         ("engine-delete", "GET"),
         ("engine-delete", "POST"),
     ],
+    "Start new engines": [("engine-new", "GET"), ("engine-new", "POST"), ("engine-new-waiting", "GET")],
     "Drain many engines at once": [("bulk-drain", "GET"), ("bulk-drain", "POST"), ("batch-stop", "POST")],
     "Cancel operations, decide about stuck ones": [
         ("operation-cancel", "POST"),

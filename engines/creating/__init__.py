@@ -1,0 +1,1 @@
+"""New engines: on a host of one's own, or in the cloud."""
