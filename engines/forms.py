@@ -142,7 +142,7 @@ class StopForm(TypedForm):
             del self.fields["name"]
 
     def parameters(self) -> dict[str, Any]:
-        return {"online": self.cleaned_data["ticket"].status != EngineStatus.DISCONNECTED}
+        return {"online": self.cleaned_data["ticket"].seen["status"] != EngineStatus.DISCONNECTED}
 
 
 def form_of(verb: Verb) -> type[ConfirmForm]:

@@ -7,6 +7,7 @@ from django.core import signing
 
 from engines.enums import Verb
 from engines.models import Engine
+from engines.seen import Facts, facts
 from portal.accounts.models import User
 
 MINUTES = 15
@@ -14,19 +15,19 @@ MINUTES = 15
 
 class Ticket(NamedTuple):
     operation_id: uuid.UUID
-    status: str  # the engine's, as shown
+    seen: Facts  # of the engine, as shown
 
     @classmethod
     def issue(cls, verb: Verb, engine: Engine, user: User) -> str:
-        return signing.dumps([str(uuid.uuid4()), verb, engine.pk, user.pk, engine.status], salt="ticket")
+        return signing.dumps([str(uuid.uuid4()), verb, engine.pk, user.pk, facts(verb, engine)], salt="ticket")
 
     @classmethod
     def read(cls, signed: str, verb: Verb, engine: Engine, user: User) -> "Ticket":
         """Raises signing.BadSignature if it was altered, is too old, or was issued for something else."""
-        operation_id, *about, status = signing.loads(signed, salt="ticket", max_age=MINUTES * 60)
+        operation_id, *about, seen = signing.loads(signed, salt="ticket", max_age=MINUTES * 60)
         if about != [verb, engine.pk, user.pk]:
             raise signing.BadSignature("The form was made for another engine or person.")
-        return cls(uuid.UUID(operation_id), status)
+        return cls(uuid.UUID(operation_id), seen)
 
 
 class BulkTicket(NamedTuple):

@@ -8,9 +8,11 @@ from typing import Any, Self
 
 from django.core import signing
 
+from engines.enums import Verb
 from engines.models import Engine
 from engines.money import amounts
 from engines.money.amounts import PaidTime
+from engines.seen import Facts, facts
 from portal.accounts.models import User
 
 MINUTES = 15
@@ -72,12 +74,15 @@ class Quote:
 
     def sign(self, engine: Engine, user: User) -> str:
         about = [engine.team_id, engine.pk, user.pk]
-        return signing.dumps([str(self.id), about, self.parameters()], salt=SALT)
+        return signing.dumps([str(self.id), about, self.parameters(), facts(Verb.EXTEND, engine)], salt=SALT)
 
     @classmethod
-    def read(cls, signed: str, engine: Engine, user: User) -> Self:
-        """Raises signing.BadSignature if it was altered, is too old, or was made for something or somebody else."""
-        id, about, parameters = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
+    def read(cls, signed: str, engine: Engine, user: User) -> tuple[Self, Facts]:
+        """Return it, and what the dialog showed of the engine.
+
+        Raises signing.BadSignature if it was altered, is too old, or was made for something or somebody else.
+        """
+        id, about, parameters, seen = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
         if about != [engine.team_id, engine.pk, user.pk]:
             raise signing.BadSignature("The form was made for another engine or person.")
-        return cls.of(uuid.UUID(id), parameters)
+        return cls.of(uuid.UUID(id), parameters), seen

@@ -25,6 +25,7 @@ from engines.money.buy import buy
 from engines.money.forms import PurchaseForm
 from engines.money.quote import Quote
 from engines.operations.request import Busy, Changed
+from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -47,7 +48,7 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
         return dialog(request, engine, PurchaseForm(initial={"reason": request.GET.get("reason", "")}))
     form = PurchaseForm(request.POST)
     try:
-        quote = Quote.read(request.POST.get("quote", ""), engine, request.user)
+        quote, seen = Quote.read(request.POST.get("quote", ""), engine, request.user)
     except (signing.BadSignature, ValueError, TypeError, KeyError):
         _refused(request, engine, UNUSABLE)
         return dialog(request, engine, form, status=422, problem=UNUSABLE)
@@ -56,8 +57,8 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
     if not _sent_before(request, quote):
         if refused := refusal(request, engine):
             return dialog(request, engine, form, status=409, why_not=refused)
-        if changed := differences(engine, quote):
-            return dialog(request, engine, form, status=422, confirmed=quote, differences=changed)
+        if changed := differences(seen, facts(Verb.EXTEND, engine), choices.zone_of(request)):
+            return dialog(request, engine, form, status=409, confirmed=quote, differences=changed)
     return confirm(request, engine, form, quote)
 
 
@@ -121,18 +122,6 @@ def refusal(request: PortalRequest, engine: Engine) -> str:
     refused = why_not(Verb.EXTEND, engine, role=request.membership.role, key=key, busy=busy)
     freeze = limits.freeze_of(request.team)
     return refused or (str(freeze) if freeze else "")
-
-
-def differences(engine: Engine, quote: Quote) -> list[str]:
-    """Say what has changed since the dialog was shown, as far as the portal has read it."""
-    paid, found = amounts.paid_time(engine), []
-    if paid and paid.price != quote.price:
-        was, now = (amounts.dollars(each * amounts.MICROCENTS_PER_CENT) for each in (quote.price, paid.price))
-        found.append(f"The price was {was} an hour when you opened this; now it is {now}.")
-    if paid and paid.threshold != quote.threshold:
-        was, now = f"{quote.threshold:%Y-%m-%d %H:%M}", f"{paid.threshold:%Y-%m-%d %H:%M}"
-        found.append(f"It was paid until {was} UTC when you opened this; now it is until {now} UTC.")
-    return found
 
 
 def dialog(

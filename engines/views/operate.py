@@ -14,10 +14,12 @@ from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.forms import ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
+from engines.money.choices import zone_of
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
 from engines.operations.verbs import VERBS, takes_the_place_of
 from engines.releases import releases_of
+from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
@@ -48,10 +50,10 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     sent_before = Operation.objects.of(request.team).filter(pk=ticket.operation_id).exists()
     if not sent_before and (refused := refusal(request, engine, verb)):
         return dialog(request, engine, verb, form, status=409, why_not=refused)
-    if not sent_before and ticket.status != engine.status:
-        changed = f"When you opened this the engine was {ticket.status}; now it is {engine.status}."
+    changed = differences(ticket.seen, facts(verb, engine), zone_of(request))
+    if not sent_before and changed:
         form = renewed(form, request, engine, verb)
-        return dialog(request, engine, verb, form, status=422, differences=[changed])
+        return dialog(request, engine, verb, form, status=409, differences=changed)
     return confirm(request, engine, verb, form)
 
 
@@ -96,7 +98,7 @@ def fresh_form(request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmFor
 
 def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
     """The same words with a fresh ticket, where the old one is of no use any more."""
-    if "ticket" in form.cleaned_data and form.cleaned_data["ticket"].status == engine.status:
+    if "ticket" in form.cleaned_data and form.cleaned_data["ticket"].seen == facts(verb, engine):
         return form
     data = form.data.copy()  # type: ignore[attr-defined]  # a QueryDict
     data["ticket"] = Ticket.issue(verb, engine, request.user)

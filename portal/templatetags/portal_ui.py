@@ -189,6 +189,14 @@ def dollars(microcents: int) -> str:
 
 
 @register.simple_tag
+def both_clocks(moment: datetime, zone: tzinfo) -> str:
+    """Return the time on the viewer's clock with UTC beside it, for sentences."""
+    there = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    shown = local(moment, zone)
+    return there if shown.endswith(" UTC") else f"{shown} ({there})"
+
+
+@register.simple_tag
 def local(moment: datetime, zone: tzinfo) -> str:
     """Return the time on the viewer's clock, to the minute; a hint of the zone only where it is not UTC."""
     shown = moment.astimezone(zone)

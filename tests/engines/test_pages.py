@@ -75,15 +75,6 @@ def test_a_form_made_for_somebody_else_is_refused(engine, ada, olga, olgas_key, 
     assert Operation.objects.count() == 0
 
 
-def test_a_dialog_that_showed_another_status_is_refused_with_the_difference(engine, olga, olgas_key, client_of):
-    sent = form(engine, olga)
-    engine.status = "restarting"
-    sent["ticket"] = Ticket.issue("drain", engine, olga)
-    answer = client_of(olga).post(DRAIN, sent)
-    assert answer.status_code == 422
-    assert "was restarting; now it is running" in answer.content.decode()
-
-
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "nul\x00"])
 def test_a_bad_reason_is_said_in_the_dialog(engine, olga, olgas_key, client_of, reason):
     answer = client_of(olga).post(DRAIN, form(engine, olga, reason=reason))

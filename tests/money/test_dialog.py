@@ -151,8 +151,8 @@ def test_a_price_that_changed_since_is_shown_before_anything_is_recorded(browser
     clock.advance(seconds=5)
     seen(acme_connection, api, "eng_1")
     page = browser.post(URL, form)
-    assert page.status_code == 422
-    assert "The price was $2.50 an hour when you opened this; now it is $3.00." in words(page)
+    assert page.status_code == 409
+    assert "The price was $2.50 an hour when you opened this; now it is $3.00 an hour." in words(page)
     assert "Cost $9.00" in words(page)
 
 
@@ -210,3 +210,26 @@ def test_hours_up_to_a_time_are_rounded_up_and_costs_are_exact():
 
     made = Quote.until(NOON + timedelta(hours=1, seconds=1), PaidTime(NOON, 333))
     assert (made.hours, made.cost) == (Decimal("1.01"), 336_330_000)
+
+
+def test_a_deadline_that_was_moved_by_somebody_else_is_shown_on_both_clocks(browser, api, acme_connection, clock):
+    browser.cookies["tz"] = "Europe/Berlin"
+    form = form_of(open_dialog(browser))
+    api.engines["eng_1"]["instance"]["auto_delete"]["date_threshold"] = "2026-11-23T18:00:00Z"
+    clock.advance(seconds=5)
+    seen(acme_connection, api, "eng_1")
+    page = browser.post(URL, form)
+    assert page.status_code == 409
+    was, now = "Mon 23 Nov 18:00 CET (2026-11-23 17:00 UTC)", "Mon 23 Nov 19:00 CET (2026-11-23 18:00 UTC)"
+    assert f"It was paid until {was} when you opened this; now it is until {now}." in words(page)
+
+
+def test_an_engine_that_went_offline_since_is_not_paid_for_unseen(browser, api, acme_connection, clock):
+    form = form_of(open_dialog(browser))
+    api.engines["eng_1"]["status"] = "disconnected"
+    clock.advance(seconds=5)
+    seen(acme_connection, api, "eng_1")
+    page = browser.post(URL, form)
+    assert page.status_code == 409
+    assert "the engine was running; now it is disconnected" in words(page)
+    assert browser.post(URL, form_of(page)).status_code == 302

@@ -1,0 +1,95 @@
+"""What a dialog showed of an engine, and in words how that differs from what is so now: one comparison for all verbs.
+
+The facts travel signed in the dialog's form. Whoever confirms agreed to these, and to no others.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from typing import Any
+
+from engines.enums import OPEN, EngineStatus, Verb
+from engines.models import Engine, Operation
+from engines.money import amounts
+from engines.operations.verbs import takes_the_place_of
+from engines.workers import workers_of
+from portal.templatetags.portal_ui import both_clocks
+
+Facts = dict[str, Any]  # JSON
+
+# What a person agrees to beside the verb itself: a rename does not depend on what runs, an extension not on its name.
+MATTERS: dict[Verb, tuple[str, ...]] = {
+    Verb.DRAIN: ("status", "tasks", "ends"),
+    Verb.UPDATE: ("status", "tasks", "version"),
+    Verb.RESTART: ("status", "tasks", "cut"),
+    Verb.STOP: ("status", "tasks", "cut", "ends", "replaces"),
+    Verb.RENAME: ("status", "name"),
+    Verb.DELETE: ("status", "tasks", "name"),
+    Verb.EXTEND: ("status", "price", "ends"),
+}
+
+
+def facts(verb: Verb, engine: Engine) -> Facts:
+    """Return what matters for the verb, as the portal last read it."""
+    paid = amounts.paid_time(engine)
+    running = sorted(worker.task_id or worker.name for worker in workers_of(engine) if worker.busy)
+    may_be_cut = verb == Verb.RESTART or engine.status == EngineStatus.DISCONNECTED
+    every: dict[str, Callable[[], Any]] = {
+        "status": lambda: engine.status,
+        "tasks": lambda: len(running),
+        "cut": lambda: hashlib.sha256("\n".join(running).encode()).hexdigest()[:16] if may_be_cut else "",
+        "version": lambda: engine.version,
+        "name": lambda: engine.name,
+        "price": lambda: paid.price if paid else 0,  # cents an hour
+        "ends": lambda: paid.threshold.isoformat() if paid else "",
+        "replaces": lambda: _replaced(verb, engine),
+    }
+    return {name: every[name]() for name in MATTERS[verb]}
+
+
+def differences(shown: Facts, now: Facts, zone: tzinfo) -> list[str]:
+    """Say what has changed since the dialog was shown, with times on the viewer's clock and in UTC."""
+    changed = {name: (shown.get(name), value) for name, value in now.items() if shown.get(name) != value}
+    if "tasks" in changed:
+        changed.pop("cut", None)  # said already
+    return [_sentence(name, *values, zone) for name, values in changed.items()]
+
+
+def _sentence(name: str, was: Any, now: Any, zone: tzinfo) -> str:
+    match name:
+        case "status":
+            return f"When you opened this the engine was {was}; now it is {now}."
+        case "tasks":
+            return f"{_tasks(was)} running when you looked, {now or 'none'} now."
+        case "cut":
+            return "Other tasks run on it now than when you looked."
+        case "version":
+            return f"It ran {was or 'an unknown version'} when you opened this; now it runs {now or 'an unknown one'}."
+        case "name":
+            return f"It was called {was} when you opened this; now it is called {now}."
+        case "price":
+            return f"The price was {_price(was)} when you opened this; now it is {_price(now)}."
+        case "ends":
+            return f"It was paid until {_end(was, zone)} when you opened this; now it is until {_end(now, zone)}."
+    return "What it takes the place of has changed: " + (
+        f"now it is {now}." if now else "nothing is under way any more."
+    )
+
+
+def _tasks(number: Any) -> str:
+    return f"{number or 'No'} task{'' if number == 1 else 's'}"
+
+
+def _price(cents: Any) -> str:
+    return f"{amounts.dollars(cents * amounts.MICROCENTS_PER_CENT)} an hour" if cents else "not known"
+
+
+def _end(text: Any, zone: tzinfo) -> str:
+    return both_clocks(datetime.fromisoformat(text), zone) if text else "an unknown time"
+
+
+def _replaced(verb: Verb, engine: Engine) -> str:
+    busy = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).first()
+    if busy is None or not takes_the_place_of(verb, busy):
+        return ""
+    return f"the {busy.verb} that {busy.requested_name} asked for: {busy.reason}"
