@@ -10,7 +10,7 @@ from engines.operations.verbs import VERBS, takes_the_place_of
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
-from portal.vault.keys import unseal
+from portal.vault.keys import Secret, current_keys, unseal
 from portal.vault.models import Connection, StoredKey
 
 READS = ("engines:read", "engines:write", "*")
@@ -34,21 +34,26 @@ def operation_for(request: PortalRequest, pk: object) -> Operation:
 
 def key_of(request: PortalRequest, connection: Connection) -> StoredKey | None:
     """Return the person's own key to the connection."""
-    return StoredKey.objects.of(request.team).filter(connection=connection, user=request.user).first()
+    return current_keys(request.team).filter(connection=connection, user=request.user).first()
 
 
 def reading_keys(connection: Connection) -> QuerySet[StoredKey]:
     """Return the keys that may read the connection for the whole team, those that work first."""
     members = connection.team.memberships.filter(user__is_active=True).values("user")
-    keys = StoredKey.objects.of(connection.team).filter(connection=connection, user__in=members)
+    keys = current_keys(connection.team).filter(connection=connection, user__in=members)
     readers = [key.pk for key in keys if set(key.scopes) & set(READS)]
     return keys.filter(pk__in=readers).order_by("last_error", "-checked_at", "pk")
 
 
 def client_for(key: StoredKey, *, request_id: str = "", timeout: float = 10.0) -> EnginesClient:
     """Open a client with this key. Raises `portal.vault.keys.Sealed` if the key cannot be unsealed."""
+    return client_to(key.connection, unseal(key), request_id=request_id, timeout=timeout)
+
+
+def client_to(connection: Connection, secret: Secret, *, request_id: str = "", timeout: float = 10.0) -> EnginesClient:
+    """Open a client with a key that is not stored yet."""
     asked = request_id or current_request_id.get()
-    return EnginesClient(base_url=key.connection.base_url, key=unseal(key), request_id=asked, timeout=timeout)
+    return EnginesClient(base_url=connection.base_url, key=secret, request_id=asked, timeout=timeout)
 
 
 def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy: Operation | None) -> str:

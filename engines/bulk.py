@@ -22,7 +22,7 @@ from engines.workers import workers_of
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
-from portal.vault.models import StoredKey
+from portal.vault.keys import current_keys
 
 MOST = 2000  # engines in one batch
 SHARE = 0.3  # of a pool's running engines that may go at once, unless somebody says otherwise
@@ -79,7 +79,7 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
     """Say what would happen. `within_guard` leaves out what the guard objects to, instead of saying so."""
     engines = list(rows.select_related("connection").order_by("name", "pk")[: MOST + 1])
     made = Plan(verb, left_out=max(0, len(engines) - MOST))
-    keys = {key.connection_id: key for key in StoredKey.objects.of(team).filter(user=user)}
+    keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened = {each.engine_id: each for each in Operation.objects.of(team).filter(state__in=OPEN)}
     for engine in engines[:MOST]:
         key, busy = keys.get(engine.connection_id), opened.get(engine.pk)
@@ -157,7 +157,7 @@ def start(
 
     Raises IntegrityError if there is a batch of that id: the same form was sent twice.
     """
-    keys = {key.connection_id: key for key in StoredKey.objects.of(team).filter(user=user)}
+    keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     with transaction.atomic():
         batch = Batch.objects.create(
             id=batch_id,

@@ -33,4 +33,6 @@ urlpatterns = [
         for step in operations.STEPS
     ),
     path("keys/", keys.keys, name="keys"),
+    path("keys/<uuid:key>/test/", keys.test, name="key-test"),
+    path("keys/<uuid:key>/revoke/", keys.revoke, name="key-revoke"),
 ]

@@ -1,5 +1,7 @@
 """Acme's cast: Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer); Mallory is outside."""
 
+import time
+
 import pytest
 from django.db import connection, transaction
 from django.test import Client
@@ -88,6 +90,21 @@ def client_of(db):
     def sign_in(user):
         client = Client()
         client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def confirmed(client_of):
+    """A browser of that person, who proved who they are so many seconds ago."""
+
+    def sign_in(user, ago=0):
+        client = client_of(user)
+        session = client.session
+        session["account_authentication_methods_user"] = str(user.pk)
+        session["account_authentication_methods"] = [{"method": "password", "at": time.time() - ago}]
+        session.save()
         return client
 
     return sign_in

@@ -180,6 +180,10 @@ class EnginesClient:
         with suppress(EngineGone):
             self._retried(lambda: self._call("DELETE", _path(uid), engine=True), _unsent)
 
+    def revoke_key(self, uid: str) -> None:
+        """Have the API take a key no more. Raises Refused (404) if it knows no such key."""
+        self._retried(lambda: self._call("DELETE", f"{KEYS}/{_segment(uid)}"), _unsent)
+
     def restart(self, uid: str) -> wire.Engine | None:
         """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API."""
         return self._engine(uid, self._call("POST", f"{_path(uid)}/restart", engine=True))

@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from engines import snapshots
 from engines.enums import OPEN, State, Verb
+from engines.keys import due_for_removal
 from engines.models import Operation
 from engines.money import process, reconcile
 from engines.operations.moves import Moved, move
@@ -43,6 +44,7 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
             yield partial(reconcile.requeue, str(pk), now)
         elif state == State.UNKNOWN and verb == Verb.EXTEND:
             yield partial(reconcile.look, str(pk), now)
+    yield from due_for_removal(now)
     for connection_id in due_connections(now):
         yield partial(snapshots.refresh, connection_id, now)
 

@@ -16,7 +16,7 @@ from engines.models import Engine
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
-from portal.vault.keys import Sealed, flag
+from portal.vault.keys import Sealed, current_keys, flag
 from portal.vault.models import Connection, StoredKey
 
 SCOPES = ("engines:write",)  # all that an engine needs: to register, and to be connected
@@ -54,7 +54,7 @@ def renewed(form: HostForm, request: PortalRequest, about: dict[str, Any]) -> Ho
 
 def asking(request: PortalRequest, form: HostForm, status: int = 200) -> HttpResponse:
     connections = Connection.objects.of(request.team)
-    missing = not StoredKey.objects.of(request.team).filter(user=request.user).exists()
+    missing = not current_keys(request.team).filter(user=request.user).exists()
     context = {"form": form, "connections": connections, "key_missing": missing}
     return render(request, "creating/new.html", context, status=status)
 

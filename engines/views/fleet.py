@@ -20,6 +20,7 @@ from engines.workers import workers_of
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of, without
+from portal.vault.keys import current_keys
 from portal.vault.models import Connection, StoredKey
 
 PAGE = 100
@@ -44,7 +45,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
     sort = sort_of(request.GET.get("sort", ""))
     page, bad_cursor = page_of(request, rows, (sort, "-id" if sort.startswith("-") else "id"), PAGE)
     connections = list(Connection.objects.of(request.team))
-    keys = {key.connection_id: key for key in StoredKey.objects.of(request.team).filter(user=request.user)}
+    keys = {key.connection_id: key for key in current_keys(request.team).filter(user=request.user)}
     prepare(page.rows, request, connections, keys, now)
     context = {
         "page": links(page, request.GET),

@@ -1,30 +1,34 @@
 """A person's own keys: entered, checked against the API, sealed, and never shown again."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from engines.access import READS, WRITES
+from engines import keys as use
+from engines.access import client_for, client_to
 from engines.api import errors
-from engines.api.client import EnginesClient
 from engines.forms import KeyForm
+from engines.keys import Examined, abilities, examine
+from portal.accounts.confirmed import recently_confirmed
 from portal.accounts.roles import Role
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
-from portal.logs import request_id
-from portal.vault.keys import Secret, store
+from portal.vault.keys import Sealed, Secret, checked, flag, remove, store
 from portal.vault.models import Connection, StoredKey
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def keys(request: PortalRequest) -> HttpResponse:
-    connections = list(Connection.objects.of(request.team))
-    own = {key.connection_id: key for key in own_keys(request)}
+    connections = list(Connection.objects.of(request.team).order_by("name", "pk"))
+    own = {key.connection_id: key for key in own_keys(request) if key.retired_at is None}
     forms = {connection: fresh_form(connection, own.get(connection.pk)) for connection in connections}
     status = 200
     if request.method == "POST":
@@ -38,7 +42,7 @@ def keys(request: PortalRequest) -> HttpResponse:
         status = 422
     others = StoredKey.objects.of(request.team).exclude(user=request.user).select_related("connection", "user")
     context = {
-        "keys": [{"key": key, "abilities": abilities(key)} for key in own.values()],
+        "keys": [entry(key) for key in own_keys(request)],
         "forms": [{"connection": one, "form": form, "key": own.get(one.pk)} for one, form in forms.items()],
         "others": others if request.membership.role == Role.ADMIN else [],
         "may_write": request.membership.role != Role.AUDITOR,
@@ -47,7 +51,18 @@ def keys(request: PortalRequest) -> HttpResponse:
 
 
 def own_keys(request: PortalRequest) -> QuerySet[StoredKey]:
-    return StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection")
+    rows = StoredKey.objects.of(request.team).filter(user=request.user).select_related("connection", "team")
+    return rows.order_by("connection__name", "connection", "-retired_at", "created_at")
+
+
+def entry(key: StoredKey) -> dict[str, Any]:
+    return {
+        "key": key,
+        "abilities": abilities(key),
+        "last_use": use.last_use(key),
+        "open": use.open_with(key),
+        "reads": key.retired_at is None and use.reads_for_team(key),
+    }
 
 
 def fresh_form(connection: Connection, key: StoredKey | None) -> KeyForm:
@@ -60,36 +75,112 @@ def keep(request: PortalRequest, connection: Connection, form: KeyForm, earlier:
         return False
     secret = Secret(form.cleaned_data["secret"])
     try:
-        scopes = scopes_of(connection, secret)
+        with client_to(connection, secret) as client:
+            found = examine(client)
     except errors.ApiError as error:
         form.add_error("secret", f"{error} The key was not stored." + (f" {earlier} stays." if earlier else ""))
         return False
-    label = form.cleaned_data["label"]
-    origin = Origin.of(request)
-    with transaction.atomic():
-        store(user=request.user, connection=connection, secret=secret, label=label, scopes=scopes, origin=origin)
-        Connection.objects.of(request.team).filter(pk=connection.pk).update(refresh_due_at=None)
-    done = f"has replaced {earlier}, which is gone" if earlier else f"was added for {connection}"
-    messages.success(request, f"“{label}” was checked and {done}. It is stored encrypted: nobody can see it again.")
+    rotates = earlier is not None and request.POST.get("how") == "rotate"
+    save(request, connection, secret, form.cleaned_data["label"], found, rotates)
+    done = f"was added for {connection}"
+    if earlier:
+        done = f"has replaced {earlier}, which is gone"
+    if rotates:
+        done = f"is used from now on; {earlier} stays until what was asked with it is finished"
+    words = f"“{form.cleaned_data['label']}” was checked and {done}. It is stored encrypted: nobody can see it again."
+    messages.success(request, words)
     return True
 
 
-def scopes_of(connection: Connection, secret: Secret) -> list[str]:
-    """Ask the API what the key may do. Raises ApiError if it refuses the key or does not answer.
+@transaction.atomic
+def save(
+    request: PortalRequest, connection: Connection, secret: Secret, label: str, found: Examined, rotates: bool
+) -> None:
+    store(
+        user=request.user,
+        connection=connection,
+        secret=secret,
+        label=label,
+        scopes=found.scopes,
+        refused_reads=found.refused_reads,
+        keep_earlier=rotates,
+        origin=Origin.of(request),
+    )
+    Connection.objects.of(request.team).filter(pk=connection.pk).update(refresh_due_at=None)
 
-    An API that does not say (no list of scopes) has let the read pass: the rest shows when it is used.
-    """
-    with EnginesClient(base_url=connection.base_url, key=secret, request_id=request_id.get()) as client:
-        found: Any = client.me()
-        client.list(limit=1)
-    scopes = (found.get("key") or found.get("api_key") or {}).get("scopes", found.get("scopes"))
-    return [str(scope) for scope in scopes] if scopes else ["*"]
+
+def key_for(request: PortalRequest, pk: UUID) -> StoredKey:
+    """Return the person's own key, or any of the team's to an admin; else raise Http404."""
+    rows = StoredKey.objects.of(request.team).filter(pk=pk)
+    if request.membership.role != Role.ADMIN:
+        rows = rows.filter(user=request.user)
+    found = rows.select_related("connection", "user", "team").first()
+    if found is None:
+        raise Http404
+    return found
 
 
-def abilities(key: StoredKey) -> list[dict[str, Any]]:
-    """Return what the key can be used for, as far as its scopes say."""
-    scopes = set(key.scopes)
-    wanted = [("See engines", READS), ("Drain engines", WRITES)]
-    return [
-        {"label": label, "allowed": bool(scopes & set(some)), "why_not": f"needs {some[0]}"} for label, some in wanted
-    ]
+@require_POST
+def test(request: PortalRequest, key: UUID) -> HttpResponse:
+    """Ask the API anew what the person's key may do."""
+    row = key_for(request, key)
+    if row.user_id != request.user.pk:
+        raise Http404  # nobody acts with somebody else's key, not even to try it
+    try:
+        with client_for(row) as client:
+            found = examine(client)
+    except (errors.KeyRejected, Sealed) as error:
+        flag(row, str(error))
+        messages.error(request, str(error))
+    except errors.ApiError as error:
+        messages.warning(request, f"{error} Nothing is known about the key that was not known before.")
+    else:
+        checked(row, found.scopes, found.refused_reads, by=request.user, origin=Origin.of(request))
+        messages.success(request, f"The API takes {row}. What it can do is as shown here.")
+    return redirect("keys")
+
+
+def known_key_first(view: Callable[[PortalRequest, UUID], HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer 404 for a key that is not there for this person before anything else."""
+
+    @wraps(view)
+    def guarded(request: PortalRequest, key: UUID) -> HttpResponse:
+        key_for(request, key)
+        return view(request, key)
+
+    return guarded
+
+
+@known_key_first
+@recently_confirmed
+@require_http_methods(["GET", "HEAD", "POST"])
+def revoke(request: PortalRequest, key: UUID) -> HttpResponse:
+    """Take a key out of the vault and, if its owner says so, have the API refuse it too."""
+    row = key_for(request, key)
+    mine = row.user_id == request.user.pk
+    if request.method == "POST" and end(request, row, at_api=mine and request.POST.get("where") == "api"):
+        return redirect("keys")
+    context = {
+        "key": row,
+        "mine": mine,
+        "open": use.open_with(row),
+        "reads": row.retired_at is None and use.reads_for_team(row),
+        "at_api": mine and use.may_revoke_at_api(row),
+    }
+    return render(request, "keys/revoke.html", context, status=409 if request.method == "POST" else 200)
+
+
+def end(request: PortalRequest, row: StoredKey, *, at_api: bool) -> bool:
+    """End the key; say whether it is gone."""
+    origin = Origin.of(request)
+    try:
+        if at_api:
+            use.revoke_at_api(row, by=request.user, origin=origin)
+    except (errors.ApiError, Sealed) as error:
+        messages.error(request, f"{error} It is not certain that the API refuses the key now, so it is still here.")
+        return False
+    name = str(row)
+    remove(row, by=request.user, origin=origin)
+    where = "The API refuses it from now on." if at_api else "The API still takes it, until it is revoked there."
+    messages.success(request, f"{name} is removed. {where}")
+    return True

@@ -58,6 +58,8 @@ TABLE: dict[str, dict[str, Who]] = {
     "operation-send-again": {"POST": OPERATORS},
     "operation-close": {"POST": OPERATORS},
     "keys": {"GET": ALL, "POST": WRITERS},
+    "key-test": {"POST": WRITERS},
+    "key-revoke": {"GET": WRITERS, "POST": WRITERS},
     "team": {"GET": ALL},
     "member": {"GET": ADMINS},
     "member-role": {"POST": ADMINS},

@@ -7,6 +7,8 @@ from portal.accounts.roles import Role
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
+from portal.vault.keys import remove as forget
+from portal.vault.models import StoredKey
 
 
 class LastAdmin(Exception):
@@ -40,6 +42,8 @@ def remove(request: PortalRequest, number: int) -> Membership:
     member = _locked(request.team, number)
     _leave_an_admin(member)
     _record(request, member, "member.removed", {"role": member.role}, {})
+    for key in StoredKey.objects.of(request.team).filter(user=member.user).select_related("connection", "team", "user"):
+        forget(key, by=request.user, origin=Origin.of(request), reason="Its owner was removed from the team.")
     member.delete()
     return member
 

@@ -60,7 +60,12 @@ ABILITIES = {
     ],
     "Set the limits of spending": [("cloud-time-limits", "POST")],
     "See own API keys": [("keys", "GET")],
-    "Store an own API key": [("keys", "POST")],
+    "Store, test and revoke own API keys": [
+        ("keys", "POST"),
+        ("key-test", "POST"),
+        ("key-revoke", "GET"),
+        ("key-revoke", "POST"),
+    ],
     "See the team": [("team", "GET")],
     "Read the audit log": [
         ("audit", "GET"),

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hmac
 import os
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -15,9 +16,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from portal.accounts.models import User
+from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.vault.models import Connection, StoredKey
@@ -60,28 +62,91 @@ def store(
     secret: Secret,
     label: str,
     scopes: list[str],
+    refused_reads: Sequence[str] = (),
+    keep_earlier: bool = False,
     origin: Origin | None = None,
 ) -> StoredKey:
-    """Seal the person's key to the connection, in place of an earlier one. Audited as key.stored."""
+    """Seal the person's key to the connection, in place of an earlier one. Audited as key.stored.
+
+    With `keep_earlier` the earlier one is retired instead: what was asked with it goes on with it (key.rotated).
+    """
     # One at a time per connection: of two browser tabs, the second replaces the first one's row.
     Connection.objects.select_for_update().get(pk=connection.pk)
-    row = StoredKey.objects.of(connection.team).filter(user=user, connection=connection).first()
-    before = {"label": row.label, "last_four": row.last_four} if row else {}
+    row = current_keys(connection.team).filter(user=user, connection=connection).first()
+    before = described(row) if row else {}
+    action = "key.stored"
+    if row is not None and keep_earlier:
+        action = "key.rotated"
+        StoredKey.objects.filter(pk=row.pk).update(retired_at=timezone.now())
+        row = None
     row = row or StoredKey(team=connection.team, user=user, connection=connection)
     row.sealed = seal(secret, row, settings.VAULT_KEYS)
-    row.label, row.scopes, row.last_error = label, scopes, ""
-    row.last_four, row.fingerprint = ending(secret), fingerprint(secret)
-    row.checked_at = timezone.now()
+    row.last_four, row.fingerprint, row.label = ending(secret), fingerprint(secret), label
+    _found(row, scopes, refused_reads)
     row.save()
-    after = {"label": label, "last_four": row.last_four, "scopes": scopes}
-    record(team=row.team, actor=user, action="key.stored", target=row, origin=origin, before=before, after=after)
+    after = {**described(row), "scopes": scopes}
+    record(team=row.team, actor=user, action=action, target=row, origin=origin, before=before, after=after)
     return row
 
 
+@transaction.atomic
+def checked(row: StoredKey, scopes: list[str], refused_reads: Sequence[str], *, by: User, origin: Origin) -> None:
+    """Keep what the API says the key may do, now that somebody has tried it. Audited as key.tested."""
+    before = {"scopes": row.scopes, "working": not row.last_error}
+    _found(row, scopes, refused_reads)
+    row.save(update_fields=["scopes", "refused_reads", "checked_at", "last_error", "failing_since", "told_at"])
+    after = {"scopes": scopes, "working": True}
+    record(team=row.team, actor=by, action="key.tested", target=row, origin=origin, before=before, after=after)
+
+
+def _found(row: StoredKey, scopes: list[str], refused_reads: Sequence[str]) -> None:
+    row.scopes, row.refused_reads, row.checked_at = scopes, list(refused_reads), timezone.now()
+    row.last_error, row.failing_since, row.told_at = "", None, None
+
+
+@transaction.atomic
+def remove(row: StoredKey, *, by: User | None, origin: Origin | None = None, reason: str = "") -> None:
+    """Delete the key. Operations that were asked with it keep its name. Audited as key.removed; by None: the system."""
+    facts: dict[str, Any] = {"owner": str(row.user), "connection": row.connection.name}
+    record(
+        team=row.team,
+        actor=by,
+        action="key.removed",
+        target=row,
+        origin=origin,
+        reason=reason,
+        before=described(row),
+        **facts,
+    )
+    row.delete()
+
+
+def described(row: StoredKey) -> dict[str, str]:
+    """What the audit log says of a key."""
+    return {"label": row.label, "last_four": row.last_four}
+
+
+def current_keys(team: Team) -> QuerySet[StoredKey]:
+    """Return the keys that something new can be asked with."""
+    return StoredKey.objects.of(team).filter(retired_at__isnull=True)
+
+
+@transaction.atomic
 def flag(used: StoredKey, error: str) -> None:
-    """Keep what the API said of the key, "" if it took it; not if its owner has replaced it since it was used."""
-    if error != used.last_error:
-        StoredKey.objects.filter(pk=used.pk, fingerprint=used.fingerprint).update(last_error=error[:300])
+    """Keep what the API said of the key, "" if it took it; not if its owner has replaced it since it was used.
+
+    That a key begins to be refused is audited (key.refused).
+    """
+    if error == used.last_error:
+        return
+    row = StoredKey.objects.filter(pk=used.pk, fingerprint=used.fingerprint)
+    if not error:
+        row.update(last_error="", failing_since=None)
+    elif row.filter(last_error="").update(last_error=error[:300], failing_since=timezone.now()):
+        facts: dict[str, Any] = {"owner": str(used.user), "said": error[:300]}
+        record(team=used.team, actor=None, action="key.refused", target=used, outcome="refused", **facts)
+    else:
+        row.update(last_error=error[:300])
 
 
 def unseal(stored: StoredKey) -> Secret:

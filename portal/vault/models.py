@@ -35,7 +35,8 @@ class Connection(models.Model):
 class StoredKey(models.Model):
     """One person's API key to one connection. The key itself is only in `sealed`, bound to this row.
 
-    `last_four` and `fingerprint` (an HMAC) let people and the log name a key without holding it.
+    `last_four` and `fingerprint` (an HMAC) let people and the log name a key without holding it. A person has one key
+    that new operations are asked with; one that was rotated out stays for the operations it was used for.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -48,15 +49,25 @@ class StoredKey(models.Model):
     fingerprint = models.CharField(max_length=64)
     # What the API said when the key was checked. An empty list from the API means full access: stored as ["*"].
     scopes = models.JSONField(default=list)
+    refused_reads = models.JSONField(default=list)  # what it was tried for when it was checked, in vain
     checked_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
+    failing_since = models.DateTimeField(null=True)
+    told_at = models.DateTimeField(null=True)  # when its owner was written to about that
     created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True)  # rotated out: nothing new is asked with it
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["connection", "user"], name="one_key_per_person_and_connection")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["connection", "user"],
+                condition=models.Q(retired_at__isnull=True),
+                name="one_key_per_person_and_connection",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.label} (…{self.last_four})"

@@ -1,7 +1,5 @@
 """Changing who is in a team: by admins who have just confirmed themselves, never down to no admin, always audited."""
 
-import time
-
 import pytest
 
 from portal.accounts.models import Membership
@@ -15,21 +13,6 @@ pytestmark = pytest.mark.django_db
 
 def of(user):
     return Membership.objects.get(user=user)
-
-
-@pytest.fixture
-def confirmed(client_of):
-    """A browser of that person, who proved who they are so many seconds ago."""
-
-    def sign_in(user, ago=0):
-        client = client_of(user)
-        session = client.session
-        session["account_authentication_methods_user"] = str(user.pk)
-        session["account_authentication_methods"] = [{"method": "password", "at": time.time() - ago}]
-        session.save()
-        return client
-
-    return sign_in
 
 
 def change(client, user, role):

@@ -22,6 +22,7 @@ class ScriptedApi:
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
         self.refused = set()  # keys
+        self.key_id = None  # the calling key's, if the API says
         self.releases = None
         server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
@@ -75,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         api = self.server.api
         match path:
             case ["me"]:
-                return {"key": {"scopes": api.scopes}}
+                return {"key": {"scopes": api.scopes} | ({"id": api.key_id} if api.key_id else {})}
+            case ["apikeys", uid] if method == "DELETE" and uid == api.key_id:
+                return {}
             case ["engines", "list"]:
                 start = int(body.get("cursor") or 0)
                 items = list(api.engines.values())

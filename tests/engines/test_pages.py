@@ -214,7 +214,7 @@ def test_a_first_key_is_added(api, olga, client_of, acme_connection):
 
 def test_another_key_replaces_the_first_and_says_so(api, olga, olgas_key, client_of, acme_connection):
     page = client_of(olga).get("/keys/").content.decode()
-    assert "Replace your key" in page
+    assert "Rotate or replace your key" in page
     assert "Check and add" not in page
     page = client_of(olga).post("/keys/", key_form(acme_connection), follow=True).content.decode()
     assert "“mine” was checked and has replaced Olga&#x27;s" in page

@@ -7,6 +7,7 @@ from engines.models import Engine, Operation
 from portal.accounts.access import TABLE
 from portal.accounts.models import Membership
 from portal.audit.models import Entry
+from portal.vault.models import StoredKey
 from tests.accounts.test_access import patterns
 
 WITH_ID = sorted(entry.name for entry in patterns() if entry.pattern.converters)
@@ -17,7 +18,14 @@ def theirs(name, engine, operation):
     member = Membership.objects.filter(team=engine.team).values_list("pk", flat=True)[0]
     wanted = next(entry for entry in patterns() if entry.name == name).pattern.converters
     first = Entry.objects.filter(team=engine.team).order_by("number").first()
-    ids = {"uid": engine.uid, "pk": str(operation.pk), "number": first.number if first else 1, "member": member}
+    key = str(StoredKey.objects.of(engine.team).values_list("pk", flat=True)[0])
+    ids = {
+        "uid": engine.uid,
+        "pk": str(operation.pk),
+        "number": first.number if first else 1,
+        "member": member,
+        "key": key,
+    }
     return reverse(name, kwargs={key: ids[key] for key in wanted})
 
 
