@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "allauth.usersessions",
     "portal",
     "portal.accounts",
@@ -134,6 +135,20 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed": "5/5m/key,20/h/key,50/d/key",
     "login_failed_from_address": "10/m/ip,200/h/ip",
 }
+MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
+MFA_FORMS = {
+    "authenticate": "portal.accounts.factors.forms.CodeForm",
+    "reauthenticate": "portal.accounts.factors.forms.ConfirmByCodeForm",
+    "authenticate_webauthn": "portal.accounts.factors.forms.PasskeyForm",
+    "reauthenticate_webauthn": "portal.accounts.factors.forms.ConfirmByPasskeyForm",
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_TOLERANCE = 1  # periods of 30 s, for clocks that differ; see factors.forms.OnceMixin
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}  # there is nothing to guess, and one address may be many people's
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # an admin has named the address: nobody takes one by signing up
+MFA_REAUTHENTICATION_REQUIRED = False  # ours: portal.accounts.confirmed, at each of these addresses
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",

@@ -1,12 +1,15 @@
 """The portal's addresses. Who may reach which is in `portal/accounts/access.py`."""
 
 from allauth.account.views import login, logout, reauthenticate
+from allauth.mfa.base import views as mfa
+from allauth.mfa.webauthn import views as webauthn
 from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health, reports
 from portal.accounts import account
 from portal.accounts import views as accounts
+from portal.accounts.factors import views as factors
 from portal.accounts.passwords import ChangePassword
 from portal.audit import views as audit
 from portal.audit.export import export
@@ -25,6 +28,16 @@ urlpatterns = [
     path("accounts/logout/", logout, name="account_logout"),
     path("accounts/password/", ChangePassword.as_view(), name="account_change_password"),
     path("accounts/confirm/", reauthenticate, name="account_reauthenticate"),
+    path("accounts/confirm/code/", mfa.reauthenticate, name="mfa_reauthenticate"),
+    path("accounts/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
+    path("accounts/login/factor/", mfa.authenticate, name="mfa_authenticate"),
+    path("accounts/login/passkey/", webauthn.login_webauthn, name="mfa_login_webauthn"),
+    path("accounts/app/add/", factors.activate_app, name="mfa_activate_totp"),
+    path("accounts/app/remove/", factors.deactivate_app, name="mfa_deactivate_totp"),
+    path("accounts/passkeys/add/", factors.add_passkey, name="passkey-add"),
+    path("accounts/passkeys/<int:number>/remove/", factors.remove_passkey, name="passkey-remove"),
+    path("accounts/recovery-codes/", factors.recovery_codes, name="mfa_view_recovery_codes"),
+    path("accounts/recovery-codes/new/", factors.new_recovery_codes, name="recovery-codes-new"),
     path("team/", accounts.team, name="team"),
     path("team/switch/", accounts.switch, name="team-switch"),
     path("team/members/<int:member>/", accounts.member, name="member"),

@@ -7,12 +7,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts import sessions
+from portal.accounts.factors import own
 from portal.http import PortalRequest
 
 
 @require_safe
 def account(request: PortalRequest) -> HttpResponse:
-    return render(request, "account/account.html", {"sessions": sessions.of(request)})
+    return render(request, "account/account.html", {"sessions": sessions.of(request), "factors": own.of(request.user)})
 
 
 @require_POST
@@ -21,15 +22,13 @@ def end_session(request: PortalRequest, number: int) -> HttpResponse:
     session = UserSession.objects.filter(user=request.user, pk=number).first()
     if session is None:
         raise Http404
-    sessions.end(request, [session])
+    sessions.end(request, request.user, [session])
     messages.success(request, "That session is signed out.")
     return redirect("account")
 
 
 @require_POST
 def end_other_sessions(request: PortalRequest) -> HttpResponse:
-    here = request.session.session_key
-    others = list(UserSession.objects.filter(user=request.user).exclude(session_key=here))
-    sessions.end(request, others)
+    sessions.end_others(request, request.user)
     messages.success(request, "You are signed out everywhere but here.")
     return redirect("account")

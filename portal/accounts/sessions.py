@@ -41,12 +41,20 @@ def is_open(row: UserSession) -> bool:
 
 
 @transaction.atomic
-def end(request: PortalRequest, rows: Sequence[UserSession]) -> None:
+def end(
+    request: HttpRequest | None, user: User, rows: Sequence[UserSession], why: str = "from another session"
+) -> None:
     """End these sessions of the person. Their event streams end within seconds."""
     for row in rows:
         place = device(row.user_agent)
         row.end()
-        _record(request, request.user, "session.ended", reason=f"signed out from another session: {place}, {row.ip}")
+        _record(request, user, "session.ended", reason=f"signed out: {why} ({place}, {row.ip})")
+
+
+def end_others(request: HttpRequest | None, user: User, why: str = "from another session") -> None:
+    """End all of the person's sessions but the request's, if there is one."""
+    here = request.session.session_key if request else None
+    end(request, user, list(UserSession.objects.filter(user=user).exclude(session_key=here)), why)
 
 
 def started(request: HttpRequest, user: User) -> None:
@@ -71,9 +79,22 @@ def password_changed(request: HttpRequest, user: User) -> None:
     _record(request, user, "person.password")
 
 
-def _record(request: HttpRequest, user: User, action: str, outcome: str = "ok", reason: str = "") -> None:
+def factor(request: HttpRequest | None, user: User, action: str, what: str, outcome: str = "ok") -> None:
+    """Record what happened with a second factor."""
+    _record(request, user, action, outcome=outcome, reason=what)
+
+
+def _record(request: HttpRequest | None, user: User, action: str, outcome: str = "ok", reason: str = "") -> None:
+    """One entry in each of the person's teams. Without a request it is the system that acts."""
     request_id = getattr(request, "request_id", "")
+    address = request.META.get("REMOTE_ADDR", "") if request else ""
     for membership in Membership.objects.filter(user=user).select_related("team"):
-        origin = Origin(request_id, request.META.get("REMOTE_ADDR", ""), membership.role)
-        team = membership.team
-        record(team=team, actor=user, action=action, target=user, origin=origin, outcome=outcome, reason=reason)
+        record(
+            team=membership.team,
+            actor=user if request else None,
+            action=action,
+            target=user,
+            origin=Origin(request_id, address, membership.role if request else ""),
+            outcome=outcome,
+            reason=reason,
+        )

@@ -3,11 +3,13 @@
 Plain functions that build their HTML: a fleet page calls them a thousand times.
 """
 
+import json
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
 from django import template
+from django.core.serializers.json import DjangoJSONEncoder
 from django.forms import BoundField, CheckboxInput, Select
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -172,6 +174,12 @@ def control(field: BoundField, css: str = "") -> SafeString:
         kind = "form-select" if isinstance(widget, Select) else "form-control"
     wrong = " is-invalid" if field.errors else ""
     return field.as_widget(attrs={"class": f"{kind}{wrong} {css}".strip()})
+
+
+@register.simple_tag
+def as_json(value: object) -> str:
+    """Return the value as JSON, for a data attribute: pages hold no scripts."""
+    return json.dumps(value, cls=DjangoJSONEncoder)
 
 
 @register.filter

@@ -155,7 +155,7 @@ def test_ending_one_is_audited_with_where_it_was(olga):
     signed_in(olga, IPHONE, "198.51.100.7")
     signed_in(olga).post("/accounts/sessions/end-others/")
     entry = Entry.objects.get(action="session.ended")
-    assert entry.reason == "signed out from another session: Safari on iPhone, 198.51.100.7"
+    assert entry.reason == "signed out: from another session (Safari on iPhone, 198.51.100.7)"
 
 
 def confirm(client):

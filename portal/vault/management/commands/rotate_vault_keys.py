@@ -1,15 +1,20 @@
-"""`manage.py rotate_vault_keys`: re-encrypt every stored API key's data key under the first of VAULT_KEYS.
+"""`manage.py rotate_vault_keys`: re-encrypt each stored API key's data key, and what second factors keep, under the
+first of VAULT_KEYS.
 
 Row by row, so that it can be stopped and started again: what is under the first key already is left alone.
 """
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import decrypt, encrypt
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
 from portal.vault.keys import Sealed, keyring, rewrap
 from portal.vault.models import StoredKey
+from portal.vault.texts import is_under_first_key
 
 
 class Command(BaseCommand):
@@ -27,6 +32,20 @@ class Command(BaseCommand):
             except Sealed as error:
                 failed += 1
                 self.stderr.write(str(error))
+        rotated += rotate_factors()
         if failed:
             raise CommandError(f"{rotated} keys re-encrypted under {first}; {failed} could not be opened")
         self.stdout.write(f"{rotated} keys re-encrypted under {first}")
+
+
+@transaction.atomic
+def rotate_factors() -> int:
+    """Seal what second factors keep under the first key, and return how many of them that was. Raises Sealed."""
+    rotated = 0
+    for row in Authenticator.objects.select_for_update().exclude(type=Authenticator.Type.WEBAUTHN):
+        name = "secret" if row.type == Authenticator.Type.TOTP else "seed"
+        if not is_under_first_key(row.data[name], settings.VAULT_KEYS):
+            row.data[name] = encrypt(decrypt(row.data[name]))
+            row.save(update_fields=["data"])
+            rotated += 1
+    return rotated

@@ -1,0 +1,70 @@
+"""allauth's forms for codes and passkeys, with what they leave open."""
+
+from typing import Any
+
+from allauth.core import context
+from allauth.mfa import app_settings, signals
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.base import forms as codes
+from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn import forms as passkeys
+from django.core.cache import cache
+from django.core.exceptions import ValidationError
+
+
+class OnceMixin:
+    """A code counts once as long as it is valid: with a tolerance, that is longer than allauth remembers it."""
+
+    user: Any
+
+    def clean_code(self) -> str:
+        code: str = super().clean_code()  # type: ignore[misc]
+        periods = 2 * app_settings.TOTP_TOLERANCE + 1
+        digits = "".join(filter(str.isdigit, code))
+        if not cache.add(f"second-factor:{self.user.pk}:{digits}", "used", timeout=periods * app_settings.TOTP_PERIOD):
+            raise get_adapter().validation_error("incorrect_code")
+        return code
+
+
+class CodeForm(OnceMixin, codes.AuthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class ConfirmByCodeForm(OnceMixin, codes.ReauthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class AuditedMixin:
+    """A passkey that is refused says so to the audit log, as a wrong code does."""
+
+    user: Any
+
+    def clean_credential(self) -> Authenticator:
+        try:
+            return super().clean_credential()  # type: ignore[misc]
+        except ValidationError:
+            passkey = Authenticator(user=self.user, type=Authenticator.Type.WEBAUTHN, data={"name": "passkey"})
+            signals.authentication_failed.send(
+                sender=Authenticator, request=context.request, user=self.user, authenticator=passkey
+            )
+            raise
+
+
+class PasskeyForm(AuditedMixin, passkeys.AuthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class ConfirmByPasskeyForm(AuditedMixin, passkeys.ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class AddPasskeyForm(passkeys.AddWebAuthnForm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = "Name"
+        self.fields["name"].help_text = "So that you know it again: the device or the key it is on."
+        self.fields["passwordless"].label = "Sign in with this passkey alone"
+        self.fields[
+            "passwordless"
+        ].help_text = "It then asks for your fingerprint, face or PIN instead of the password."
+        self.initial.setdefault("passwordless", True)

@@ -1,0 +1,124 @@
+"""Passkeys in Chromium, whose virtual authenticator stands for the device: added, used for all three, removed.
+
+The portal is served by this process: what it needs besides is Chromium alone.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connections
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+
+from portal.audit.models import Entry
+from tests.browser.chromium import WAY_OUT, find
+from tests.browser.conftest import ARGUMENTS
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PASSWORD = "correct horse battery"
+DEVICE = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
+
+
+@pytest.fixture
+def phone(olga: Any, live_server: Any) -> Iterator[Page]:
+    """A page of a browser on a device that makes passkeys. Fails at the end if the console has complained."""
+    heard: list[ConsoleMessage] = []
+    complaints: list[str] = []
+    if find() is None:
+        pytest.fail(f"There is no Chromium. {WAY_OUT}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
+        # WebAuthn has no addresses: the portal must have a name.
+        context = browser.new_context(base_url=f"http://localhost:{live_server.thread.port}")
+        page = context.new_page()
+        page.route("**/live/", lambda route: route.abort())  # this server has no streams; pages poll
+        page.on("console", lambda message: heard.append(message))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        devices = context.new_cdp_session(page)
+        devices.send("WebAuthn.enable")
+        page.device = devices.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})["authenticatorId"]  # type: ignore[attr-defined]
+        page.devices = devices  # type: ignore[attr-defined]
+        yield page
+        browser.close()
+    errors = [one.text for one in heard if one.type == "error" and not one.location["url"].endswith("/live/")]
+    assert errors + complaints == []
+
+
+def elsewhere(ask: Callable[[], Any]) -> Any:
+    """Ask the database in a thread of its own: Playwright's has an event loop."""
+
+    def and_close() -> Any:
+        try:
+            return ask()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(and_close).result()
+
+
+def sign_in(page: Page) -> None:
+    page.goto("/accounts/login/")
+    page.get_by_label("Email").fill("olga@acme.example")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+def sign_out(page: Page) -> None:
+    page.goto("/accounts/logout/")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/accounts/login/")
+
+
+def add(page: Page) -> None:
+    sign_in(page)
+    page.wait_for_url("**/engines/")
+    page.goto("/accounts/passkeys/add/")
+    page.get_by_label("Name").fill("Olga's laptop")
+    page.get_by_role("button", name="Add the passkey").click()
+    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
+
+
+def test_a_passkey_signs_in_alone_as_second_factor_and_confirms_if_the_device_knows_its_person(phone: Page) -> None:
+    add(phone)
+    sign_out(phone)
+
+    phone.get_by_role("button", name="Sign in with a passkey").click()
+    phone.wait_for_url("**/engines/")
+    sign_out(phone)
+
+    sign_in(phone)
+    phone.get_by_role("button", name="Use a passkey").click()
+    phone.wait_for_url("**/engines/")
+
+    phone.goto("/accounts/confirm/passkey/?next=/team/")
+    phone.get_by_role("button", name="Use a passkey").click()
+    phone.wait_for_url("**/team/")
+
+    sign_out(phone)
+    unsure = {"authenticatorId": phone.device, "isUserVerified": False}  # type: ignore[attr-defined]
+    phone.devices.send("WebAuthn.setUserVerified", unsure)  # type: ignore[attr-defined]
+    phone.get_by_role("button", name="Sign in with a passkey").click()
+    expect(phone.get_by_role("alert")).to_contain_text("Nothing was confirmed")
+
+    said = elsewhere(lambda: list(Entry.objects.filter(action="factor.used").values_list("reason", flat=True)))
+    assert said == ["passkey “Olga's laptop”"] * 3
+
+
+def test_a_removed_passkey_signs_nobody_in(phone: Page) -> None:
+    add(phone)
+    phone.goto("/accounts/")
+    phone.get_by_role("link", name="Remove Olga's laptop").click()
+    phone.get_by_role("button", name="Remove Olga's laptop").click()
+    phone.wait_for_url("**/accounts/")
+    sign_out(phone)
+    phone.get_by_role("button", name="Sign in with a passkey").click()
+    expect(phone.get_by_text("Incorrect code")).to_be_visible()
