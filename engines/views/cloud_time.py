@@ -27,6 +27,7 @@ from engines.money.quote import Quote
 from engines.money.reconcile import resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
+from engines.paid_clock import BANDS, tone
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
 from portal.audit.log import record
@@ -39,11 +40,6 @@ from portal.vault.models import Connection
 PAGE = 25
 CHECKS = 50
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
-WARNINGS = (
-    (timedelta(hours=1), "bad", "1 hour"),
-    (timedelta(hours=6), "wait", "6 hours"),
-    (timedelta(hours=24), "info", "24 hours"),
-)
 FRESH_SIGN_IN = 600  # seconds
 
 
@@ -109,20 +105,23 @@ def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
             cost = round(paid.price * ran) * amounts.MICROCENTS_PER_CENT  # an estimate: whole cents will do
             offers = choices.choices(paid, now, zone)
             rows.append(
-                Row(engine, paid, tone(paid, now), cost, bought.get(engine.uid, 0), offers, busy.get(engine.pk))
+                Row(
+                    engine,
+                    paid,
+                    tone(paid.threshold, now),
+                    cost,
+                    bought.get(engine.uid, 0),
+                    offers,
+                    busy.get(engine.pk),
+                )
             )
     return sorted(rows, key=lambda row: (row.paid.threshold, row.engine.name))
-
-
-def tone(paid: PaidTime, now: datetime) -> str:
-    """Return how urgent it is: the first band of WARNINGS that the rest of the time is in."""
-    return next((colour for within, colour, _ in WARNINGS if paid.threshold - now <= within), "")
 
 
 def warnings(rows: list[Row]) -> list[dict[str, Any]]:
     """Return one warning for each band that has engines in it."""
     found = []
-    for _, colour, words in WARNINGS:
+    for _, colour, words in BANDS:
         if names := [row.engine for row in rows if row.tone == colour and row.engine.status not in amounts.OVER]:
             found.append({"tone": colour, "within": words, "engines": names})
     return found

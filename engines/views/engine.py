@@ -12,6 +12,8 @@ from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
+from engines.money.choices import zone_of
+from engines.paid_clock import meanwhile
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.fleet import automation_silence
 from engines.views.operate import ICONS
@@ -35,6 +37,8 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
         "connections": [found.connection],
         "workers": workers_of(found),
         "operation": open_now,
+        "overrun": meanwhile(open_now, found, db_now(), request.membership.role) if open_now else None,
+        "zone": zone_of(request),
         "operations": operations[:RECENT],
         "changes": Change.objects.of(request.team).filter(engine=found).order_by("-id")[:RECENT],
         "facts": facts(found),

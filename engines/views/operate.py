@@ -1,5 +1,6 @@
 """Ask for an operation: GET shows what it would do, POST records the wish."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -9,15 +10,17 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
+from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
-from engines.forms import ConfirmForm, UpdateForm, form_of
+from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
 from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.paid_clock import Overrun
 from engines.releases import releases_of
 from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
@@ -54,6 +57,8 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     if not sent_before and changed:
         form = renewed(form, request, engine, verb)
         return dialog(request, engine, verb, form, status=409, differences=changed)
+    if not sent_before and "told" not in request.POST and overrun(request, engine, verb, form):
+        return dialog(request, engine, verb, form, status=409)
     return confirm(request, engine, verb, form)
 
 
@@ -89,6 +94,14 @@ def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:
 
 def open_on(request: PortalRequest, engine: Engine) -> Operation | None:
     return Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
+
+
+def overrun(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> Overrun | None:
+    """What to know of its paid time, if it is given until the deadline that the form has."""
+    now = db_now()
+    chosen = form["deadline"].value()
+    hours = int(chosen if chosen in DEADLINES else "1")
+    return paid_clock.before(verb, engine, now + timedelta(hours=hours), now, request.membership.role)
 
 
 def fresh_form(request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
@@ -130,6 +143,8 @@ def dialog(
         "replaced": busy if busy and takes_the_place_of(verb, busy) else None,
         "form": form,
         "seen_at": seen,
+        "overrun": overrun(request, engine, verb, form),
+        "zone": zone_of(request),
         "is_stale": db_now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
         **extra,

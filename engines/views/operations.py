@@ -16,8 +16,10 @@ from engines.clock import now as db_now
 from engines.enums import OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
+from engines.money.choices import zone_of
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
+from engines.paid_clock import meanwhile
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
 from portal.audit.origin import Origin
@@ -62,6 +64,8 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "answer": json.dumps(found.answer, indent=2) if found.answer else "",
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
+        "overrun": meanwhile(found, found.engine, db_now(), request.membership.role) if found.state in OPEN else None,
+        "zone": zone_of(request),
         "may_settle": may(request.membership.role, "cloud-time-resolve"),
         "silence": automation_silence(db_now()),
     }

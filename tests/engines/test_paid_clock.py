@@ -1,0 +1,111 @@
+"""A drain knows the paid clock: what may outlast the machine's paid time says so, and never buys time by itself."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from engines.clock import now as db_now
+from engines.models import Engine, Extension, Operation
+from portal.accounts.models import Membership
+from portal.vault.keys import Secret, store
+from tests.engines.conftest import dto, put, read
+
+pytestmark = pytest.mark.django_db
+FIRST = "Its paid time may end first"
+
+
+@pytest.fixture
+def paid(acme_connection):
+    """Have the engine read as a rented one whose paid time ends in so many hours."""
+
+    def _paid(hours, **changes):
+        at = db_now()
+        ends = (at + timedelta(hours=hours)).isoformat()
+        machine = {"cloud": "local", "status": "active", "hourly_price": 250, "auto_delete": {"date_threshold": ends}}
+        read(acme_connection, dto(**{"busy": ["task_1"], "instance": machine, **changes}), at=at)
+        return Engine.objects.get()
+
+    return _paid
+
+
+@pytest.fixture
+def olgas(olga, olgas_key, client_of):
+    return client_of(olga)
+
+
+def words(page):
+    return " ".join(re.sub(r"<[^>]+>", " ", page.content.decode()).split())
+
+
+def form(page, **more):
+    html = page.content.decode()
+    told = {"told": "paid time"} if 'name="told"' in html else {}
+    ticket = re.search(r'name="ticket" value="([^"]+)"', html)[1]
+    return {"reason": "patch", "deadline": "2", "version": "stable", "ticket": ticket, **told, **more}
+
+
+@pytest.mark.parametrize("verb", ["drain", "update"])
+@pytest.mark.parametrize(
+    ("hours", "changes", "said"),
+    [
+        (1.5, {}, True),  # its deadline is in 2 hours
+        (0.5, {}, True),
+        (5, {}, False),
+        (1.5, {"busy": []}, False),  # nothing to finish
+        (1.5, {"instance": None}, False),
+    ],
+)
+def test_the_dialog_says_that_the_paid_time_may_end_first(olgas, paid, verb, hours, changes, said):
+    paid(hours, **changes)
+    assert (FIRST in words(olgas.get(f"/engines/eng_1/{verb}/"))) is said
+
+
+def test_who_may_not_extend_is_told_whom_to_ask(olgas, paid, ada, bill, victor):
+    paid(1.5)
+    assert "Ask Bill or Ada to extend it." in words(olgas.get("/engines/eng_1/drain/"))
+
+
+def test_a_team_in_which_nobody_may_extend_says_so(olgas, paid, acme, ada, bill):
+    paid(1.5)
+    Membership.objects.filter(team=acme, role__in=["admin", "billing"]).delete()
+    assert "Nobody in the team may extend it." in words(olgas.get("/engines/eng_1/drain/"))
+
+
+def test_who_may_extend_gets_the_link(client_of, ada, acme_connection, paid):
+    paid(1.5)
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
+    page = client_of(ada).get("/engines/eng_1/drain/")
+    assert 'href="/engines/eng_1/extend/"' in page.content.decode()
+    assert "Extend it first" in words(page)
+
+
+def test_a_longer_deadline_than_the_paid_time_is_said_before_it_is_asked(olgas, paid):
+    paid(5)
+    sent = form(olgas.get("/engines/eng_1/drain/"), deadline="6")
+    answer = olgas.post("/engines/eng_1/drain/", sent)
+    assert (answer.status_code, Operation.objects.count()) == (409, 0)
+    assert FIRST in words(answer)
+    assert olgas.post("/engines/eng_1/drain/", form(answer, deadline="6")).status_code == 302
+
+
+def test_who_was_told_drains_with_one_click_and_nothing_is_bought(olgas, paid):
+    paid(0.5)
+    assert olgas.post("/engines/eng_1/drain/", form(olgas.get("/engines/eng_1/drain/"))).status_code == 302
+    assert Extension.objects.count() == 0
+
+
+@pytest.mark.parametrize(("hours", "tone"), [(0.5, "tone-bad"), (5, "tone-wait"), (20, "tone-info"), (30, None)])
+@pytest.mark.parametrize("page", ["/engines/eng_1/", "operation"])
+def test_a_drain_under_way_warns_as_its_paid_time_comes_near(operation, olgas, paid, hours, tone, page):
+    put(operation, "working", deadline_at=db_now() + timedelta(hours=2))
+    paid(hours, status="draining")
+    shown = olgas.get(f"/operations/{operation.pk}/" if page == "operation" else page).content.decode()
+    assert (FIRST in shown) is (tone is not None)
+    assert not tone or f'<div class="note {tone}"' in shown
+
+
+def test_a_drain_that_has_ended_warns_no_more(operation, olgas, paid):
+    paid(0.5, status="stopped", busy=[])
+    put(operation, "succeeded", finished_at=db_now())
+    assert FIRST not in words(olgas.get(f"/operations/{operation.pk}/"))
