@@ -15,7 +15,7 @@ from engines import wire
 from engines.agent.output import MOST_KEPT, Output
 from engines.agent.say import say
 
-UPDATE_SECONDS = 0.25  # between two updates of one task
+UPDATE_SECONDS = 1.0  # between two updates of one task: each is a write in the API's database
 SAY_SECONDS = 10.0  # between two lines about its progress
 CANCEL_SECONDS = 5.0  # from SIGTERM to SIGKILL
 LARGEST_OUTPUT = wire.FRAME_LIMIT * 3 // 4  # bytes; the frame around it needs some room too
