@@ -57,6 +57,7 @@ PORTAL_MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "portal.accounts.middleware.Access",
+    "portal.rates.Rates",
     "portal.middleware.HtmxErrors",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -208,6 +209,13 @@ CELERY_BEAT_SCHEDULE = {
     "cloud time": {"task": "engines.check_cloud_time", "schedule": 600.0, "options": {"expires": 300}},
     "audit": {"task": "audit.checkpoint", "schedule": 300.0, "options": {"expires": 300}},
 }
+
+PORTAL_RATES = {  # of one person; their whole team may ask for so many times that
+    "read": env.str("PORTAL_RATE_READ", "1200/minute"),
+    "write": env.str("PORTAL_RATE_WRITE", "300/minute"),
+    "export": env.str("PORTAL_RATE_EXPORT", "20/minute"),
+}
+TEAM_RATE_FACTOR = 10
 
 # The embedded Engines API. API_URL is its own address as engines on other machines reach it.
 API_URL = env.str("API_URL", f"http://127.0.0.1:{API_PORT}").rstrip("/")

@@ -97,7 +97,7 @@
   const wentWrong = (event) => {
     const xhr = event.detail.xhr;
     const id = xhr.getResponseHeader("X-Request-ID");
-    const words = { 403: "You may not do this.", 404: "This is no longer here." };
+    const words = { 403: "You may not do this.", 404: "This is no longer here.", 429: "That was too often. Wait a minute." };
     const what = words[xhr.status] || `The portal could not do this (error ${xhr.status}).`;
     alarm(`${what} Reload the page to see how things stand.${id ? ` Request ${id}.` : ""}`);
   };

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection, transaction
 from django.test import Client
 
+from portal import rates
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.audit import guard
@@ -30,6 +31,12 @@ def the_log_can_be_flushed():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "execute_sql_flush", flush_without_guard)
         yield
+
+
+@pytest.fixture(autouse=True)
+def a_new_minute():
+    """Nobody has asked for anything yet: tests share one process, and people's ids come back."""
+    rates.limiter.storage.reset()
 
 
 @pytest.fixture
