@@ -2,6 +2,8 @@
 
 import time
 
+import itertools
+
 import pytest
 from django.db import connection, transaction
 from django.test import Client
@@ -11,6 +13,20 @@ from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.audit import guard
 from portal.vault.models import Connection
+
+
+def pytest_collection_modifyitems(config, items):
+    """On PostgreSQL, run what the database has a say in; the rest has been run on SQLite and would be repeated."""
+    if connection.vendor != "postgresql":
+        return
+    stored = [item.get_closest_marker("processes") is not None or uses_database(item) for item in items]
+    config.hook.pytest_deselected(items=[item for item, kept in zip(items, stored, strict=True) if not kept])
+    items[:] = list(itertools.compress(items, stored))
+
+
+def uses_database(item):
+    fixtures = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
 
 
 @pytest.fixture(scope="session", autouse=True)
