@@ -1,8 +1,7 @@
 """Acme's cast: Ada (Admin), Olga (Operator), Bill (Billing), Audra (Auditor), Victor (Viewer); Mallory is outside."""
 
-import time
-
 import itertools
+import time
 
 import pytest
 from django.db import connection, transaction
