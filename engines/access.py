@@ -1,5 +1,7 @@
 """Who may reach an engine, and with whose key."""
 
+from functools import partial
+
 from django.db.models import QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
@@ -10,6 +12,7 @@ from engines.operations.verbs import VERBS, takes_the_place_of
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
+from portal.vault.addresses import may_reach
 from portal.vault.keys import Secret, current_keys, unseal
 from portal.vault.models import Connection, StoredKey
 
@@ -52,8 +55,14 @@ def client_for(key: StoredKey, *, request_id: str = "", timeout: float = 10.0) -
 
 def client_to(connection: Connection, secret: Secret, *, request_id: str = "", timeout: float = 10.0) -> EnginesClient:
     """Open a client with a key that is not stored yet."""
-    asked = request_id or current_request_id.get()
-    return EnginesClient(base_url=connection.base_url, key=secret, request_id=asked, timeout=timeout)
+    url = connection.base_url
+    return EnginesClient(
+        base_url=url,
+        key=secret,
+        request_id=request_id or current_request_id.get(),
+        timeout=timeout,
+        may_reach=partial(may_reach, secure=url.startswith("https:")),
+    )
 
 
 def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy: Operation | None) -> str:

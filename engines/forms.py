@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core import signing
 
 from engines.api.redact import mask
@@ -12,6 +13,7 @@ from engines.enums import EngineStatus, Verb
 from engines.models import Engine
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
+from portal.vault.addresses import BadAddress, checked, is_listed
 
 TOO_OLD = "This form is too old. Look at it again and confirm once more."
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
@@ -178,6 +180,29 @@ class BulkForm(WhyForm):
             return BulkTicket.read(self.cleaned_data["ticket"], *self.about)
         except signing.BadSignature as error:
             raise forms.ValidationError(TOO_OLD) from error
+
+
+class ConnectionForm(forms.Form):
+    """An Engines API's address. `current` is the one that the connection has already, which may stay."""
+
+    name = forms.CharField(max_length=100, label="Name", help_text="How the team calls this API.")
+    address = forms.CharField(max_length=300, label="Address", widget=forms.TextInput(attrs={"inputmode": "url"}))
+
+    def __init__(self, *args: Any, current: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._current = current
+        hosts = [host for host in settings.CONNECTION_HOSTS if host != "*"]
+        allowed = "Any public https address" if "*" in settings.CONNECTION_HOSTS else ", ".join(hosts) or "none"
+        self.fields["address"].help_text = f"Allowed here: {allowed}. CONNECTION_HOSTS decides that."
+
+    def clean_address(self) -> str:
+        try:
+            url = checked(self.cleaned_data["address"])
+        except BadAddress as error:
+            raise forms.ValidationError(str(error)) from error
+        if url != self._current and not is_listed(url):
+            raise forms.ValidationError("Keys may not be sent to this host. Whoever runs this portal can allow it.")
+        return url
 
 
 class KeyForm(forms.Form):

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from engines.enums import Verb
-from engines.views import bulk, cloud_time, create, engine, extend, fleet, keys, operate, operations
+from engines.views import bulk, cloud_time, connections, create, engine, extend, fleet, keys, operate, operations
 
 urlpatterns = [
     path("engines/", fleet.fleet, name="engines"),
@@ -32,6 +32,10 @@ urlpatterns = [
         path(f"operations/<uuid:pk>/{step}/", operations.decide, {"step": step}, name=f"operation-{step}")
         for step in operations.STEPS
     ),
+    path("connections/", connections.connections, name="connections"),
+    path("connections/new/", connections.add, name="connection-new"),
+    path("connections/<int:connection>/", connections.change, name="connection"),
+    path("connections/<int:connection>/remove/", connections.remove, name="connection-remove"),
     path("keys/", keys.keys, name="keys"),
     path("keys/<uuid:key>/test/", keys.test, name="key-test"),
     path("keys/<uuid:key>/revoke/", keys.revoke, name="key-revoke"),

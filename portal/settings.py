@@ -235,6 +235,13 @@ LOCAL_CLOUD_DIR = env.str("LOCAL_CLOUD_DIR", str(DATA_DIR / "cloud") if EMBEDDED
 LOCAL_CLOUD_IMAGE = env.str("LOCAL_CLOUD_IMAGE", "")  # an engine as one file; each machine gets a copy
 LOCAL_CLOUD_COMMAND = [sys.executable, *(["{engine}"] if LOCAL_CLOUD_IMAGE else ["-m", "engines.agent"])]
 
+# Where admins may point connections, as `host` or `host:port`, `*` for every host on port 443; and which machines
+# besides those of the public internet any connection may lead to, as networks like 10.1.0.0/16.
+CONNECTION_HOSTS: list[str] = env.list(
+    "CONNECTION_HOSTS", ["api.inference.sh", *([f"127.0.0.1:{API_PORT}"] if EMBEDDED else [])]
+)
+CONNECTION_NETWORKS: list[str] = env.list("CONNECTION_NETWORKS", ["127.0.0.0/8", "::1/128"] if EMBEDDED else [])
+
 # How long one call to an Engines API may take. Drain is accepted at once: nothing waits here for an engine.
 ENGINES_API_TIMEOUT = 10.0
 

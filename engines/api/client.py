@@ -21,6 +21,7 @@ import httpx
 from engines import wire
 from engines.api import decode
 from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent
+from engines.api.pinned import Address, Pinned
 from engines.api.redact import redact, storable
 
 BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
@@ -79,7 +80,8 @@ class EnginesClient:
     """Calls one Engines API. Reads are retried twice, with jitter; drain only if provably nothing was sent.
 
     `timeout` is in seconds, for each wait on the network. Every method raises ApiError (see errors.py).
-    `version` is the X-API-Version header; "" leaves it out. `messages` are the API's remarks on the last answer.
+    `version` is the X-API-Version header; "" leaves it out. `may_reach` says which machines the address may lead to,
+    however its name is looked up; without it, all. `messages` are the API's remarks on the last answer.
     """
 
     def __init__(
@@ -89,9 +91,13 @@ class EnginesClient:
         key: Key,
         timeout: float = 10.0,
         transport: httpx.BaseTransport | None = None,
+        may_reach: Callable[[Address], bool] | None = None,
         request_id: str = "",
         version: str = "2",
     ) -> None:
+        verify = _ssl_context() if base_url.startswith("https:") else False
+        if may_reach is not None:
+            transport = Pinned(may_reach, verify)
         self._bearer = Bearer(key)
         self._request_id = request_id
         self._timeout = timeout
@@ -106,7 +112,7 @@ class EnginesClient:
                 headers=headers,
                 timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
                 transport=transport,
-                verify=_ssl_context() if base_url.startswith("https:") else False,
+                verify=verify,
                 trust_env=False,
                 follow_redirects=False,
             )

@@ -17,6 +17,7 @@ from engines.access import client_for, client_to
 from engines.api import errors
 from engines.forms import KeyForm
 from engines.keys import Examined, abilities, examine
+from portal.accounts.access import may
 from portal.accounts.confirmed import recently_confirmed
 from portal.accounts.roles import Role
 from portal.audit.origin import Origin
@@ -45,6 +46,7 @@ def keys(request: PortalRequest) -> HttpResponse:
         "keys": [entry(key) for key in own_keys(request)],
         "forms": [{"connection": one, "form": form, "key": own.get(one.pk)} for one, form in forms.items()],
         "others": others if request.membership.role == Role.ADMIN else [],
+        "may_connect": may(request.membership.role, "connection-new"),
         "may_write": request.membership.role != Role.AUDITOR,
     }
     return render(request, "keys/list.html", context, status=status)

@@ -66,6 +66,15 @@ ABILITIES = {
         ("key-revoke", "GET"),
         ("key-revoke", "POST"),
     ],
+    "Add, change and remove connections, remove keys of others": [
+        ("connections", "GET"),
+        ("connection-new", "GET"),
+        ("connection-new", "POST"),
+        ("connection", "GET"),
+        ("connection", "POST"),
+        ("connection-remove", "GET"),
+        ("connection-remove", "POST"),
+    ],
     "See the team": [("team", "GET")],
     "Read the audit log": [
         ("audit", "GET"),

@@ -42,6 +42,8 @@ LABELS = {
     "member.changed": "changed the role of",
     "member.removed": "removed from the team",
     "connection.added": "added the connection",
+    "connection.changed": "changed the connection",
+    "connection.removed": "removed the connection",
     "audit.sealed": "moved old entries to a sealed file of",
     "audit.exported": "exported entries of",
     "person.password": "changed the password of",

@@ -25,6 +25,7 @@ def theirs(name, engine, operation):
         "number": first.number if first else 1,
         "member": member,
         "key": key,
+        "connection": engine.connection_id,
     }
     return reverse(name, kwargs={key: ids[key] for key in wanted})
 
