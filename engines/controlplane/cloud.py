@@ -6,8 +6,9 @@ says that they were; what shall be (an end, a deletion) is asked until the provi
 """
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.db.models.functions import Now
 from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, states
@@ -60,6 +61,9 @@ def order(instance: Instance, wanted: Order) -> None:
         _note(instance, error=f"no clear answer to the order: {doubt}"[:2000], next_at=now())
     else:
         _note(instance, machine_id=machine_id, error="", next_at=now())
+        # This process slept for so long that the order was taken for lost and paid back: nobody pays for the machine.
+        undone = Instance.objects.filter(pk=instance.pk, status=InstanceStatus.DELETED)
+        undone.update(status=InstanceStatus.DELETING, tear_down=True, next_at=now(), updated_at=now())
 
 
 def _undo(instance: Instance, why: str) -> None:
@@ -80,19 +84,29 @@ def _undo(instance: Instance, why: str) -> None:
 def look_around() -> None:
     """Look after every machine that is due."""
     due = Instance.objects.filter(next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
-    for instance in due.select_related("engine").order_by("next_at")[:AT_ONCE]:
-        if _claim(instance):
-            try:
-                _look_after(instance)
-            except (Refused, Unclear) as trouble:
-                log.warning("instance %s: %s", instance.name, trouble)
-                pause = min(LOOK_OFTEN * 2 ** min(instance.attempts, 8), LONGEST_PAUSE)
-                _note(instance, error=str(trouble)[:2000], attempts=instance.attempts + 1, next_at=now() + pause)
+    for instance_id, at in due.order_by("next_at").values_list("pk", "next_at")[:AT_ONCE]:
+        instance = _claimed(instance_id, at)
+        if instance is None:
+            continue
+        try:
+            _look_after(instance)
+        except (Refused, Unclear) as trouble:
+            log.warning("instance %s: %s", instance.name, trouble)
+            pause = min(LOOK_OFTEN * 2 ** min(instance.attempts, 8), LONGEST_PAUSE)
+            _note(instance, error=str(trouble)[:2000], attempts=instance.attempts + 1, next_at=now() + pause)
+        except Exception:  # it is looked at again when its lease is over; the others need not wait for that
+            log.exception("instance %s cannot be looked after", instance.name)
 
 
-def _claim(instance: Instance) -> bool:
-    rows = Instance.objects.filter(pk=instance.pk, next_at=instance.next_at)
-    return rows.update(next_at=now() + LEASE) == 1
+def _claimed(instance_id: str, due: datetime) -> Instance | None:
+    """Return the machine to look after, None if somebody else does.
+
+    Read only now: calls for the machines before it in the round may have taken minutes, and it was extended meanwhile.
+    """
+    rows = Instance.objects.filter(pk=instance_id, next_at=due).exclude(status=InstanceStatus.DELETED)
+    if rows.update(next_at=now() + LEASE) != 1:
+        return None
+    return Instance.objects.select_related("engine").get(pk=instance_id)
 
 
 def _look_after(instance: Instance) -> None:
@@ -141,13 +155,17 @@ def _over(instance: Instance) -> bool:
         return True
     if Extension.objects.filter(engine=instance.engine_id, state="held").exists():
         return False  # its end may have moved already; that is settled first
-    spent = instance.spend_limit is not None and instance.cost >= instance.spend_limit
-    return instance.delete_at <= now() or spent
+    return instance.delete_at <= now() or _spent(instance)
+
+
+def _spent(instance: Instance) -> bool:
+    return instance.spend_limit is not None and instance.cost >= instance.spend_limit
 
 
 def _give_back(instance: Instance) -> None:
-    if not instance.tear_down:
-        _time_is_up(instance)
+    if not instance.tear_down and not _time_is_up(instance):
+        _note(instance, next_at=now() + LOOK_OFTEN)
+        return
     clouds.provider(instance.cloud).delete(instance.machine_id)
     with atomic():
         engine = states.locked(instance.engine_id)
@@ -156,19 +174,24 @@ def _give_back(instance: Instance) -> None:
             states.move(engine, state=EngineState.STOPPED)
 
 
-def _time_is_up(instance: Instance) -> None:
+def _time_is_up(instance: Instance) -> bool:
+    """Say, under the engine's lock, whether the machine goes; if for its end, by the database's clock, note that."""
     with atomic():
         engine = states.locked(instance.engine_id)
         fresh = states.instance_of(engine)
-        if fresh is None or fresh.tear_down or not _over(fresh):
-            return  # somebody was quicker
-        why = (
-            "the paid time of its machine ended" if fresh.delete_at <= now() else "its machine reached its spend limit"
-        )
+        if fresh is None or not _over(fresh):
+            return False  # it was extended meanwhile
+        if fresh.tear_down:
+            return True
+        ended = Instance.objects.filter(pk=fresh.pk, delete_at__lte=Now()).exists()
+        if not ended and not _spent(fresh):
+            return False  # this process's clock is ahead
+        why = "the paid time of its machine ended" if ended else "its machine reached its spend limit"
         states.lose_tasks(engine, why)
-        ended = states.update_ends(engine, why)
-        states.empty(engine, EngineState.STOPPING, FollowUp.STOP, **ended)
+        update = states.update_ends(engine, why)
+        states.empty(engine, EngineState.STOPPING, FollowUp.STOP, **update)
         _note(instance, tear_down=True, error=why)
+        return True
 
 
 def _observe(instance: Instance) -> None:
@@ -211,10 +234,16 @@ def _end(engine: Engine, instance: Instance) -> None:
 
 def _note(instance: Instance, **facts: object) -> None:
     """Write what was learnt, and tell whoever watches the engine if anything changed."""
-    changed = {name for name, value in facts.items() if getattr(instance, name) != value} - {"next_at", "attempts"}
+    row = Instance.objects.filter(pk=instance.pk)
+    when: dict[str, object] = {name: facts.pop(name) for name in ("next_at", "attempts") if name in facts}
+    changed = any(getattr(instance, name) != value for name, value in facts.items())
+    if changed:
+        row.update(**facts, updated_at=now())
+    # Not over the "at once" of somebody who asked for something while the provider was being read.
+    if when and row.filter(next_at=instance.next_at).update(**when) == 1:
+        facts |= when
     for name, value in facts.items():
         setattr(instance, name, value)
-    Instance.objects.filter(pk=instance.pk).update(**facts, **({"updated_at": now()} if changed else {}))
     if changed:
         Engine.objects.filter(pk=instance.engine_id).update(updated_at=now())
         wake(*seen(instance.engine_id, instance.engine.team_id))

@@ -5,7 +5,6 @@ has one. Meanwhile the money stays held and the engine takes no other extension.
 """
 
 import logging
-import math
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -20,11 +19,12 @@ from engines.controlplane.enums import EngineState, EntryKind, ExtensionState, F
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import ApiKey, Engine, Extension, Instance, Team, atomic
 from engines.controlplane.problems import Problem
-from engines.controlplane.providers.base import Refused, Unclear
+from engines.controlplane.providers.base import NotNow, Refused, Unclear
 
 log = logging.getLogger(__name__)
 
-LONGEST = Decimal(24 * 365)
+LONGEST = 24 * 365
+SHORTEST = Decimal(1) / 3600  # a second: the end of paid time is told to the provider in seconds
 
 
 def request(engine: Engine, asked: Any, key: ApiKey) -> None:
@@ -51,11 +51,12 @@ def request(engine: Engine, asked: Any, key: ApiKey) -> None:
 
 def read_hours(asked: Any) -> Decimal:
     """Return the hours as asked. Raises Problem 400 `validation_error`."""
-    fits = isinstance(asked, int | float) and not isinstance(asked, bool) and math.isfinite(asked)
-    if not fits or not 0 < asked <= LONGEST:
-        raise Problem(400, "validation_error", "additional_hours must be a number greater than 0.")
+    fits = isinstance(asked, int | float) and not isinstance(asked, bool) and 0 < asked <= LONGEST
     # The text of a float is what the caller wrote; its binary value is not.
-    return Decimal(str(asked))
+    hours = Decimal(str(asked)) if fits else Decimal(0)
+    if hours < SHORTEST:
+        raise Problem(400, "validation_error", "additional_hours must be a number greater than 0: a second or more.")
+    return hours
 
 
 def _hold(asked_of: Engine, hours: Decimal, key: ApiKey) -> Extension:
@@ -99,12 +100,17 @@ def _extendable(engine: Engine, hours: Decimal) -> Instance:
     return instance
 
 
-def settle(extension: Extension) -> None:
-    """Ask the provider, and record its answer. Raises Refused, with the money released, or Unclear."""
+def settle(extension: Extension, *, again: bool = False) -> None:
+    """Ask the provider, and record its answer. Raises Refused, with the money released, or Unclear.
+
+    `again`: it was asked before, and may have done it then. That it does not take this call says nothing about that.
+    """
     instance = Instance.objects.get(engine=extension.engine_id)
     try:
         clouds.provider(instance.cloud).set_auto_delete(instance.machine_id, extension.after, instance.spend_limit)
     except Refused as refusal:
+        if again and isinstance(refusal, NotNow):
+            raise Unclear(str(refusal)) from refusal
         _close(extension, ExtensionState.REFUSED, lambda engine, team: None, str(refusal))
         raise
     failpoint("extend.provider_said_yes")
@@ -137,7 +143,9 @@ def settle_held() -> None:
         if rows.update(next_at=now() + LEASE) != 1:
             continue
         try:
-            settle(extension)
+            settle(extension, again=True)
         except (Refused, Unclear) as trouble:
             log.warning("extension %s: %s", extension.pk, trouble)
             Extension.objects.filter(pk=extension.pk).update(next_at=now() + LOOK_OFTEN)
+        except Exception:  # it is settled when its lease is over; the others need not wait for that
+            log.exception("extension %s cannot be settled", extension.pk)

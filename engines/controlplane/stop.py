@@ -1,16 +1,29 @@
 """Stop: like a drain, and the machine goes too. An engine that is not connected is stopped at once (contract 7.1)."""
 
+from datetime import timedelta
+
+from django.utils.timezone import now
+
+from engines import wire
 from engines.controlplane import cloud, states
 from engines.controlplane.enums import EngineState, FollowUp
 from engines.controlplane.models import Engine, atomic
 
+SILENT = timedelta(seconds=2 * wire.DEAD_AFTER_SECONDS)  # longer than a line that broke takes to be back
+
 
 def request(engine_id: str) -> None:
-    """Begin to stop. Again: no change. Raises Problem 409 `conflict` in the moment of a restart."""
+    """Begin to stop. Again: no change, unless the engine was lost meanwhile, which is then stopped at once.
+
+    Raises Problem 409 `conflict` in the moment of a restart.
+    """
     with atomic():
         engine = states.locked(engine_id)
-        if engine.state in (EngineState.STOPPED, EngineState.STOPPING):
+        if engine.state == EngineState.STOPPED:
             _give_back(engine)
+        elif engine.state == EngineState.STOPPING:
+            if _lost(engine):
+                finalise(engine, "the engine was lost while it was being stopped")
         elif not engine.online:
             finalise(engine, "the engine was stopped while it was not connected")
         elif engine.state == EngineState.RESTARTING:
@@ -41,8 +54,16 @@ def finalise(engine: Engine, why: str) -> None:
     cloud.tear_down(engine)
 
 
+def _lost(engine: Engine) -> bool:
+    """Whether it can no longer say that it is drained, and nobody has ended it for that yet."""
+    machine = cloud.machine_of(engine)
+    if engine.online or (machine is not None and machine.tear_down):
+        return False
+    return engine.heartbeat_at is None or now() - engine.heartbeat_at > SILENT
+
+
 def _give_back(engine: Engine) -> None:
     """A drained cloud engine is stopped and still costs: a stop gives its machine back."""
-    if engine.state == EngineState.STOPPED and cloud.machine_of(engine):
+    if cloud.machine_of(engine):
         states.move(engine, state=EngineState.STOPPING, follow_up=FollowUp.STOP)
         cloud.tear_down(engine)

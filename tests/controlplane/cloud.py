@@ -1,6 +1,6 @@
 """A cloud in memory that keeps its own truth and does what a test tells it: the provider's side of the interface."""
 
-from engines.controlplane.providers.base import Machine, Refused, Unclear
+from engines.controlplane.providers.base import Machine, NotNow, Refused, Unclear
 
 TYPES = [
     {
@@ -18,7 +18,7 @@ TYPES = [
 
 
 class Cloud:
-    """`fail` names what goes wrong next: call → "refuse", "lose" (not done, no answer) or "lose_answer" (done)."""
+    """`fail` names what goes wrong next: call → "refuse", "busy", "lose" (not done, no answer) or "lose_answer"."""
 
     name = "memory"
 
@@ -33,6 +33,8 @@ class Cloud:
         how = self.fail.get(call)
         if how == "refuse":
             raise Refused("no machines today.")
+        if how == "busy":
+            raise NotNow("too many calls.")
         if how == "lose":
             raise Unclear("no answer")
         result = effect()

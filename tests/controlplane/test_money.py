@@ -8,6 +8,7 @@ import pytest
 from django.db import connections
 from django.utils.timezone import now
 
+from engines.controlplane import cloud as machines
 from engines.controlplane import extend, money
 from engines.controlplane.models import Engine, Extension, Instance, LedgerEntry, Team
 from tests.controlplane.conftest import check_books, look_again
@@ -47,6 +48,19 @@ def order(caller, hours=10, name="new", **more):
     return caller.post("/engines", body)
 
 
+@pytest.fixture
+def order_of(caller, rented):
+    """Rent another machine under this name that is due at once, before all the others if `first`."""
+
+    def _order(name, *, first):
+        made = order(caller, name=name).json()["id"]
+        Instance.objects.update(next_at=now() - timedelta(seconds=5))
+        if first:
+            Instance.objects.filter(engine=made).update(next_at=now() - timedelta(seconds=9))
+
+    return _order
+
+
 # Extend
 
 
@@ -79,11 +93,23 @@ def test_hours_are_required(caller, rented, team, paid, body):
     assert spent(team) == paid
 
 
-@pytest.mark.parametrize("hours", [0, -1, "4", True, [4], 1e309, 10_000])
-def test_hours_that_are_no_hours_are_refused(caller, rented, team, paid, hours):
-    body = f'{{"additional_hours": {"1e309" if hours == 1e309 else __import__("json").dumps(hours)}}}'
-    assert caller.post(f"/engines/{rented.id}/extend", body).status_code == 400
-    assert spent(team) == paid
+# As JSON: the last ones are too large for a float, too large for an integer, and no time at all.
+@pytest.mark.parametrize(
+    "hours",
+    ["0", "-0.0", "-1", '"4"', "true", "[4]", "NaN", "10000", "1e309", "1" + "0" * 400, "1" + "0" * 5000, "1e-300"],
+)
+def test_hours_that_are_no_hours_are_refused(caller, rented, cloud, team, paid, hours):
+    answer = caller.post(f"/engines/{rented.id}/extend", f'{{"additional_hours": {hours}}}')
+    assert answer.status_code == 400
+    assert (spent(team), cloud.count("set_auto_delete")) == (paid, 0)
+
+
+def test_the_whole_balance_can_be_spent_and_not_a_microcent_more(caller, rented, team, paid):
+    Team.objects.update(balance_microcents=2 * HOUR - 1)
+    assert code(ask(caller, rented, 2)) == (402, "payment_required")
+    Team.objects.update(balance_microcents=2 * HOUR)
+    assert ask(caller, rented, 2).status_code == 200
+    assert Team.objects.get(pk=team.pk).balance_microcents == 0
 
 
 def test_money_that_is_not_there_is_not_spent(caller, rented, cloud, team, paid):
@@ -165,6 +191,59 @@ def test_a_machine_is_not_given_back_while_its_extension_is_being_settled(caller
     later(60)
     look_again()
     assert cloud.count("delete") == 0
+
+
+def test_a_machine_that_was_extended_while_others_were_looked_after_is_not_given_back(
+    caller, rented, cloud, order_of, later
+):
+    order_of("slow", first=True)
+    Instance.objects.filter(engine=rented.id).update(delete_at=now() + timedelta(seconds=1))
+    info = cloud.info
+
+    def slowly(machine_id):
+        ask(caller, rented, 2)
+        later(5)
+        return info(machine_id)
+
+    cloud.info = slowly
+    machines.look_around()
+    assert cloud.count("delete") == 0
+    assert Instance.objects.get(engine=rented.id).tear_down is False
+
+
+def test_the_end_is_looked_up_again_before_a_machine_is_given_back(caller, rented, cloud):
+    stale = Instance.objects.get()
+    stale.delete_at = now() - timedelta(seconds=1)
+    machines._look_after(stale)
+    assert (cloud.count("delete"), Instance.objects.get().tear_down) == (0, False)
+
+
+def test_a_process_whose_clock_is_ahead_ends_no_machine(caller, rented, cloud, later):
+    Instance.objects.update(delete_at=now() + timedelta(minutes=10))
+    later(11 * 60)
+    machines.look_around()
+    assert (cloud.count("delete"), Instance.objects.get().tear_down) == (0, False)
+
+
+def test_that_the_cloud_takes_no_calls_now_does_not_settle_what_it_may_have_done(
+    caller, rented, cloud, team, paid, later
+):
+    cloud.fail["set_auto_delete"] = "lose_answer"
+    ask(caller, rented, 3)
+    cloud.fail["set_auto_delete"] = "busy"
+    later(100)
+    extend.settle_held()
+    assert check_books(team).held_microcents == 3 * HOUR
+    cloud.fail.clear()
+    later(200)
+    extend.settle_held()
+    assert (spent(team) - paid, threshold(rented)) == (3 * HOUR, cloud.ends["m-1"])
+
+
+def test_a_cloud_that_takes_no_calls_now_refuses_a_first_one(caller, rented, cloud, team, paid):
+    cloud.fail["set_auto_delete"] = "busy"
+    assert code(ask(caller, rented, 3)) == (400, "extend_failed")
+    assert (spent(team), check_books(team).held_microcents) == (paid, 0)
 
 
 def test_the_same_request_under_the_same_key_is_paid_once(caller, rented, team, paid):
@@ -275,6 +354,45 @@ def test_an_order_that_never_arrived_is_paid_back_after_a_while(caller, cloud, f
     assert caller.get(f"/engines/{created['id']}").json()["status"] == "stopped"
 
 
+def test_a_machine_whose_order_was_paid_back_before_it_was_sent_is_given_back(caller, cloud, funds, team, later):
+    funds(100)
+    create = cloud.create
+
+    def after_a_sleep(wanted):
+        later(11 * 60)
+        look_again()
+        return create(wanted)
+
+    cloud.create = after_a_sleep
+    order(caller)
+    assert spent(team) == 0
+    look_again()
+    assert (cloud.count("create"), cloud.count("delete")) == (1, 1)
+
+
+def test_a_stop_before_the_order_is_answered_gives_the_machine_back(caller, cloud, funds):
+    funds(100)
+    create = cloud.create
+
+    def slowly(wanted):
+        caller.post(f"/engines/{wanted.launch.engine_id}/stop")
+        return create(wanted)
+
+    cloud.create = slowly
+    assert order(caller).json()["status"] == "stopping"
+    look_again()
+    assert (cloud.count("create"), cloud.count("delete")) == (1, 1)
+
+
+def test_one_machine_that_cannot_be_read_does_not_hold_up_the_others(caller, rented, cloud, order_of):
+    order_of("broken", first=True)
+    Instance.objects.filter(engine=rented.id).update(tear_down=True)
+    info = cloud.info
+    cloud.info = lambda machine_id: info(machine_id).nothing_like_it
+    machines.look_around()
+    assert cloud.count("delete") == 1
+
+
 @pytest.mark.parametrize("hours", [0.5, 721, -1])
 def test_paid_time_is_one_hour_to_thirty_days(caller, cloud, funds, team, hours):
     funds(10_000)
@@ -304,9 +422,8 @@ def test_an_own_engine_gets_a_record_that_it_registers_with(caller, team):
 # The end
 
 
-def test_time_that_is_over_ends_the_machine_and_what_ran_on_it(caller, rented, cloud, team, later):
-    Instance.objects.update(delete_at=now() + timedelta(seconds=5))
-    later(6)
+def test_time_that_is_over_ends_the_machine_and_what_ran_on_it(caller, rented, cloud, team):
+    Instance.objects.update(delete_at=now() - timedelta(seconds=1))
     look_again()
     shown = caller.get(f"/engines/{rented.id}").json()
     assert (shown["status"], shown["instance"]["status"], cloud.count("delete")) == ("stopped", "deleting", 1)

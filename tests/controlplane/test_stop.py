@@ -1,5 +1,6 @@
 """Stop: nothing that runs is cut, and a machine is given back for certain."""
 
+from engines.controlplane import cloud as machines
 from engines.controlplane.models import Instance, Task
 from engines.enums import TaskStatus
 from tests.controlplane.conftest import kinds, look_again
@@ -40,6 +41,41 @@ def test_stopping_twice_changes_nothing(caller, agent):
     caller.post(f"/engines/{agent.id}/stop")
     assert caller.post(f"/engines/{agent.id}/stop").status_code == 200
     assert agent.row.drain_epoch == 1
+
+
+def test_one_that_was_lost_while_it_stopped_is_stopped_at_once_by_a_second_stop(caller, agent, running, later):
+    caller.post(f"/engines/{agent.id}/stop")
+    agent.hang_up()
+    assert caller.post(f"/engines/{agent.id}/stop").json()["status"] == "stopping"  # it may be back in a moment
+    later(100)
+    assert caller.post(f"/engines/{agent.id}/stop").json()["status"] == "stopped"
+    running.refresh_from_db()
+    assert (running.status, caller.delete(f"/engines/{agent.id}").status_code) == (TaskStatus.FAILED, 204)
+
+
+def test_the_machine_of_one_that_was_lost_while_it_stopped_is_given_back(caller, rented, cloud, later):
+    caller.post(f"/engines/{rented.id}/stop")
+    rented.hang_up()
+    later(100)
+    for _ in range(2):
+        assert caller.post(f"/engines/{rented.id}/stop").json()["status"] == "stopping"
+    assert rented.row.drain_epoch == 2
+    look_again()
+    assert (status(caller, rented), cloud.count("delete")) == ("stopped", 1)
+
+
+def test_a_stop_while_the_cloud_is_read_is_not_put_off(caller, rented, cloud):
+    rented.hang_up()
+    info = cloud.info
+
+    def slowly(machine_id):
+        caller.post(f"/engines/{rented.id}/stop")
+        return info(machine_id)
+
+    cloud.info = slowly
+    look_again()
+    machines.look_around()
+    assert cloud.count("delete") == 1
 
 
 def test_an_engine_that_is_away_is_stopped_at_once(caller, agent):

@@ -10,6 +10,10 @@ class Refused(Exception):
     """The provider said no: nothing was done. The text is for a person."""
 
 
+class NotNow(Refused):
+    """It did not take the call: too many of them, or it was not reached. Nothing was done by this one."""
+
+
 class Unclear(Exception):
     """No answer that can be relied on: it may have been done or not. Only reading again tells."""
 

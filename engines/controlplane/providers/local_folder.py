@@ -22,7 +22,7 @@ from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from engines.controlplane.providers.base import Refused
+from engines.controlplane.providers.base import NotNow
 from engines.controlplane.providers.local_process import Process
 
 LOCK_SECONDS = 5.0  # the longest that anyone waits for the lock
@@ -172,7 +172,7 @@ class Folder:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise Refused("The local cloud is busy; nothing was done.") from None
+                        raise NotNow("The local cloud is busy; nothing was done.") from None
                     time.sleep(0.01)
             yield  # closing the file gives the lock back
 

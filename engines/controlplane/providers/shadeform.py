@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from engines.controlplane.providers import launch
-from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
+from engines.controlplane.providers.base import Machine, NotNow, Order, Refused, Unclear
 
 BODY_LIMIT = 8 * 1024 * 1024  # bytes; the list of types is long
 CONNECT_SECONDS = 5.0
@@ -163,7 +163,7 @@ class Shadeform:
         if status == 404:
             raise Gone(f"Shadeform knows nothing like it (404){words}")
         if status == 429:
-            raise Refused(f"Shadeform takes no more requests for now; try again later{words}")
+            raise NotNow(f"Shadeform takes no more requests for now; try again later{words}")
         if 400 <= status < 500 and status != 408:  # 408: it did not get the whole request, or says so too late
             raise Refused(f"Shadeform refused with {status}{words}")
         raise Unclear(f"Shadeform answered {status}{words}")
@@ -174,7 +174,7 @@ class Shadeform:
             with self._http() as http, closing(self._send(http, method, path, body)) as response:
                 return response.status_code, self._body(response, deadline)
         except NOT_SENT as error:
-            failure: Exception = Refused(f"Shadeform could not be reached; nothing was sent ({_plain(str(error))}).")
+            failure: Exception = NotNow(f"Shadeform could not be reached; nothing was sent ({_plain(str(error))}).")
         except httpx.TimeoutException:
             failure = Unclear("Shadeform did not answer in time.")
         except httpx.HTTPError:
