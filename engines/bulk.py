@@ -3,47 +3,41 @@
 import hashlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, TextChoices
 
 from engines.access import why_not
+from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
 from engines.enums import OPEN, EngineStatus, State, Verb
 from engines.models import Batch, Engine, Operation
-from engines.operations import decide
-from engines.operations.moves import Decider, Moved
-from engines.operations.request import Busy, Changed, Wish
-from engines.operations.request import request as ask
-from engines.workers import workers_of
+from engines.operations import turns
+from engines.operations.moves import Decider, move_all
+from engines.operations.request import Wish, request_all
+from engines.operations.verbs import VERBS, takes_the_place_of
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.vault.keys import current_keys
+from portal.wake import wake_after_commit
 
-MOST = 2000  # engines in one batch
-SHARE = 0.3  # of a pool's running engines that may go at once, unless somebody says otherwise
+MOST = 10_000  # engines in one batch
+SHOWN = 20  # differences that are told one by one
+NEEDS_WIRE = (Verb.RESTART, Verb.EXTEND)  # the rest is decided by columns: thousands of rows stay small
+FAILED = (State.FAILED, State.REFUSED, State.NEEDS_RECONFIRM)
 
 
-@dataclass(frozen=True)
-class Breach:
-    """What a batch would do to a pool: the engines of one connection with the same GPU."""
+class Skip(TextChoices):
+    """Why an engine is left out, in kinds."""
 
-    pool: str
-    taken: int
-    running: int
-
-    @property
-    def is_last(self) -> bool:
-        return self.taken >= self.running
-
-    def __str__(self) -> str:
-        if self.is_last:
-            return f"{self.pool}: no running engine is left, of {self.running}."
-        return f"{self.pool}: {self.taken} of {self.running} running engines at once."
+    OFFLINE = "offline", "Offline"
+    STATE = "state", "Not in a state for it"
+    BUSY = "busy", "Something is under way already"
+    RIGHT = "right", "You may not"
+    CAPACITY = "capacity", "Its pool would be too small"
 
 
 @dataclass
@@ -52,107 +46,133 @@ class Plan:
 
     verb: Verb
     will: list[Engine] = field(default_factory=list)
-    wont: list[tuple[Engine, str]] = field(default_factory=list)
+    wont: list[tuple[Engine, Skip, str]] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
     left_out: int = 0  # selected beyond MOST
 
     @property
+    def has_turns(self) -> bool:
+        """Whether these can go one after the other: what they take away comes back."""
+        return self.verb in RETURNING
+
+    @property
+    def last_ones(self) -> list[Breach]:
+        """What the guard objects to even where they go one after the other."""
+        return [breach for breach in self.breaches if breach.running <= 1] if self.has_turns else self.breaches
+
+    @property
+    def running(self) -> list[Engine]:
+        """The engines it would be asked of on which tasks run."""
+        return [engine for engine in self.will if engine.workers_busy]
+
+    @property
     def tasks(self) -> int:
         """How many tasks run on the engines that it would be asked of."""
-        return sum(worker.busy for engine in self.will for worker in workers_of(engine))
+        return sum(engine.workers_busy for engine in self.will)
+
+    @property
+    def cut(self) -> list[Engine]:
+        """The engines whose tasks would not be finished: those that cannot be asked to finish anything."""
+        return [each for each in self.running if self.verb == Verb.STOP and each.status == EngineStatus.DISCONNECTED]
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """What a person agrees to, of each engine: its key, and what it looked like."""
+        return {engine.pk: engine.status for engine in self.will}
 
     @property
     def fingerprint(self) -> str:
-        """What a person agrees to: which engines, and that the guard objects or not."""
-        what = [str(engine.pk) for engine in self.will] + [str(breach) for breach in self.breaches]
+        """What a person agrees to: which engines, as they were, and what the guard objects to."""
+        what = [f"{pk} {mark}" for pk, mark in sorted(self.marks.items())]
+        what += [f"{breach.pool} {breach.is_last}" for breach in self.breaches]
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 
-    def reasons(self) -> list[tuple[str, list[Engine]]]:
+    def reasons(self) -> list[tuple[Skip, str, list[Engine]]]:
         """The engines that it would not be asked of, by why."""
-        found: dict[str, list[Engine]] = defaultdict(list)
-        for engine, why in self.wont:
-            found[why].append(engine)
-        return sorted(found.items(), key=lambda item: -len(item[1]))
+        found: dict[tuple[Skip, str], list[Engine]] = defaultdict(list)
+        for engine, kind, why in self.wont:
+            found[kind, why].append(engine)
+        order = list(Skip)
+        groups = [(kind, why, engines) for (kind, why), engines in found.items()]
+        return sorted(groups, key=lambda group: (order.index(group[0]), -len(group[2])))
+
+    def differences(self, shown: dict[int, str]) -> list[str]:
+        """Say how this differs from the plan whose `marks` were shown."""
+        now, why = self.marks, {engine.pk: text for engine, _, text in self.wont}
+        names = {engine.pk: engine.name for engine in [*self.will, *(engine for engine, _, _ in self.wont)]}
+        lost = [pk for pk in shown if pk not in now]
+        names |= dict(
+            Engine.objects.filter(pk__in=[pk for pk in lost if pk not in names][:SHOWN]).values_list("pk", "name")
+        )
+        said = [f"{names.get(pk, 'An engine')}: {why.get(pk, 'It is not in the selection any more.')}" for pk in lost]
+        said += [f"{names[pk]} is new in the selection." for pk in now if pk not in shown]
+        said += [
+            f"{names[pk]} was {mark}; it is {now[pk]} now." for pk, mark in shown.items() if now.get(pk, mark) != mark
+        ]
+        more = len(said) - SHOWN
+        return [*said[:SHOWN], f"And {more} more."] if more > 0 else said
 
 
 def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: str, within_guard: bool = False) -> Plan:
     """Say what would happen. `within_guard` leaves out what the guard objects to, instead of saying so."""
+    rows = rows if verb in NEEDS_WIRE else rows.defer("wire")
     engines = list(rows.select_related("connection").order_by("name", "pk")[: MOST + 1])
     made = Plan(verb, left_out=max(0, len(engines) - MOST))
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
-    opened = {each.engine_id: each for each in Operation.objects.of(team).filter(state__in=OPEN)}
+    opened = {each.engine_id: each for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress")}
     for engine in engines[:MOST]:
+        engine.team = team
         key, busy = keys.get(engine.connection_id), opened.get(engine.pk)
         if refusal := why_not(verb, engine, role=role, key=key, busy=busy):
-            made.wont.append((engine, refusal))
+            made.wont.append((engine, _kind(verb, engine, busy), refusal))
         else:
             made.will.append(engine)
-    if within_guard:
-        _hold_back(made, team)
-    made.breaches = guard(made.will, team)
+    if verb in TAKING:
+        if within_guard:
+            _hold_back(made, team, opened)
+        made.breaches = breaches((each for each in made.will if takes(each, opened.get(each.pk))), team)
     return made
 
 
-def guard(will: Iterable[Engine], team: Team) -> list[Breach]:
-    """Return the pools of which too much would go at once. What is under way already counts as gone."""
-    wanted: dict[tuple[int, str], list[Engine]] = defaultdict(list)
-    for engine in will:
-        wanted[engine.connection_id, engine.gpu].append(engine)
-    running, going = _pools(team)
-    found = []
-    for pool, engines in wanted.items():
-        there, taken = running.get(pool, 0), len(engines) + going.get(pool, 0)
-        if taken > _allowed(there) or taken >= there:
-            name = f"{engines[0].connection.name}, {pool[1] or 'CPU only'}"
-            found.append(Breach(name, taken, there))
-    return sorted(found, key=lambda breach: breach.pool)
+def _kind(verb: Verb, engine: Engine, busy: Operation | None) -> Skip:
+    if busy is not None and not takes_the_place_of(verb, busy):
+        return Skip.BUSY
+    if VERBS[verb].refusal(engine):
+        return Skip.OFFLINE if engine.status == EngineStatus.DISCONNECTED else Skip.STATE
+    return Skip.RIGHT
 
 
-def _allowed(running: int) -> int:
-    return min(max(1, int(running * SHARE)), running - 1)
-
-
-def _pools(team: Team) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
-    """Return how many engines of each pool run or were running until a moment ago, and how many of those are going."""
-    rows = Engine.objects.of(team).filter(status__in=[EngineStatus.RUNNING, EngineStatus.DRAINING])
-    taken = Operation.objects.of(team).filter(state__in=OPEN, engine__in=rows)
-    running = {
-        (row["connection"], row["gpu"]): row["n"] for row in rows.values("connection", "gpu").annotate(n=Count("pk"))
-    }
-    going = {
-        (row["engine__connection"], row["engine__gpu"]): row["n"]
-        for row in taken.values("engine__connection", "engine__gpu").annotate(n=Count("pk"))
-    }
-    return running, going
-
-
-def _hold_back(made: Plan, team: Team) -> None:
+def _hold_back(made: Plan, team: Team, opened: dict[int, Operation]) -> None:
     """Keep only as many of each pool as the guard allows, those with the least to finish first."""
-    running, going = _pools(team)
-    room = {pool: _allowed(number) - going.get(pool, 0) for pool, number in running.items()}
+    left = {pool: room.left for pool, room in rooms(team).items()}
     keep = []
     for engine in sorted(made.will, key=lambda each: (each.workers_busy, each.name)):
-        pool = (engine.connection_id, engine.gpu)
-        if room.get(pool, 0) > 0:
-            room[pool] -= 1
+        pool = pool_of(engine)
+        if not takes(engine, opened.get(engine.pk)):
+            keep.append(engine)
+        elif left.get(pool, 0) > 0:
+            left[pool] -= 1
             keep.append(engine)
         else:
-            made.wont.append((engine, "Left out, so that enough of its pool goes on running."))
+            why = "Left out, so that enough of its pool goes on running."
+            made.wont.append((engine, Skip.CAPACITY, why))
     made.will = sorted(keep, key=lambda each: each.name)
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a person said to a plan."""
+
+    reason: str
+    deadline: timedelta
+    in_turn: bool = False
+    version: str = ""
+
+
 def start(
-    made: Plan,
-    *,
-    batch_id: uuid.UUID,
-    team: Team,
-    user: User,
-    origin: Origin,
-    reason: str,
-    deadline: timedelta,
-    despite: bool,
-    now: datetime,
-) -> Batch:
+    made: Plan, words: Words, *, batch_id: uuid.UUID, team: Team, user: User, origin: Origin, now: datetime,
+    retry_of: Batch | None = None,
+) -> Batch:  # fmt: skip
     """Record the batch and an operation for each engine that it is asked of, all or nothing.
 
     Raises IntegrityError if there is a batch of that id: the same form was sent twice.
@@ -163,32 +183,63 @@ def start(
             id=batch_id,
             team=team,
             verb=made.verb,
-            reason=reason,
+            reason=words.reason,
             requested_by=user,
             requested_name=str(user)[:150],
             requested_at=now,
-            not_asked=[_not_asked(engine, why) for engine, why in made.wont],
+            patience=words.deadline,
+            not_asked=[_not_asked(engine, why) for engine, _, why in made.wont],
+            in_turn=words.in_turn,
+            despite_guard=bool(made.last_ones if words.in_turn else made.breaches),
+            retry_of=retry_of,
         )
-        detail: dict[str, Any] = {"asked": len(made.will), "not_asked": len(made.wont), "despite_guard": despite}
-        detail["guard"] = [str(breach) for breach in made.breaches]
-        record(
-            team=team,
-            actor=user,
-            action=f"batch.{made.verb}",
-            target=batch,
-            origin=origin,
-            reason=reason,
-            **detail,
-        )
-        for engine in made.will:
-            wish = Wish(uuid.uuid5(batch_id, str(engine.pk)), made.verb, reason, deadline, {})
-            try:
-                operation = ask(wish, engine=engine, user=user, key=keys[engine.connection_id], origin=origin, now=now)
-                Operation.objects.filter(pk=operation.pk).update(batch=batch)
-            except (Busy, Changed) as trouble:
-                batch.not_asked.append(_not_asked(engine, str(trouble)))
-        Batch.objects.filter(pk=batch.pk).update(not_asked=batch.not_asked)
+        _record(batch, made, user, origin)
+        wishes = [(_wish(batch, engine, words), engine, keys[engine.connection_id]) for engine in made.will]
+        lost = request_all(wishes, batch=batch, user=user, origin=origin, now=now, in_turn=words.in_turn)
+        if lost:
+            batch.not_asked += [
+                _not_asked(engine, "Something else was asked of it a moment before.") for engine in lost
+            ]
+            Batch.objects.filter(pk=batch.pk).update(not_asked=batch.not_asked)
+        turns.release(batch.pk, now)
+        from engines.tasks import wake_batch
+
+        wake_after_commit(wake_batch, str(batch.pk))
     return batch
+
+
+def id_of(batch_id: uuid.UUID, engine: Engine) -> uuid.UUID:
+    """Return the id of the batch's operation on the engine: the same form sent twice asks for the same."""
+    return uuid.uuid5(batch_id, str(engine.pk))
+
+
+def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
+    record(
+        team=batch.team,
+        actor=user,
+        action=f"batch.{made.verb}",
+        target=batch,
+        origin=origin,
+        reason=batch.reason,
+        asked=len(made.will),
+        not_asked=len(made.wont),
+        despite_guard=batch.despite_guard,
+        in_turn=batch.in_turn,
+        guard=[str(breach) for breach in made.breaches],
+        retry_of=str(batch.retry_of_id or ""),
+    )
+
+
+def _wish(batch: Batch, engine: Engine, words: Words) -> Wish:
+    parameters: dict[str, Any] = {}  # what a single one keeps, too
+    match batch.verb:
+        case Verb.UPDATE:
+            parameters = {"version": words.version, "from": engine.version}
+        case Verb.RESTART:
+            parameters = {"boot_id": engine.wire.get("boot_id") or ""}
+        case Verb.STOP:
+            parameters = {"online": engine.status != EngineStatus.DISCONNECTED}
+    return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters)
 
 
 def _not_asked(engine: Engine, why: str) -> dict[str, str]:
@@ -196,15 +247,20 @@ def _not_asked(engine: Engine, why: str) -> dict[str, str]:
 
 
 def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
-    """Cancel what has not been sent yet; return how many that were. What was sent goes on."""
-    stopped = 0
-    for operation in Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED):
-        try:
-            decide.cancel(operation, by=by, now=now)
-            stopped += 1
-        except (Moved, ValueError):
-            continue
-    return stopped
+    """Cancel what has not been sent yet; return how many that were. What was sent goes on.
+
+    Of a worker that is about to send one and this, whoever comes first has it.
+    """
+    rows = Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED)
+    note = f"Stopped by {by.user} with the rest of the batch before it was sent."
+    Batch.objects.of(batch.team).filter(pk=batch.pk).update(in_turn=False)
+    return len(move_all(rows.select_related("team", "engine"), State.CANCELLED, now=now, by=by, note=note))
+
+
+def failed(batch: Batch) -> QuerySet[Engine]:
+    """Return the engines of which it was asked in vain."""
+    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=FAILED)
+    return Engine.objects.of(batch.team).filter(pk__in=rows.values("engine"))
 
 
 def outcomes(batch: Batch) -> dict[str, int]:

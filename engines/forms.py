@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core import signing
 
 from engines.api.redact import mask
+from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, Verb
 from engines.models import Engine
 from engines.tickets import BulkTicket, Ticket
@@ -59,6 +60,8 @@ class ConfirmForm(WhyForm):
         except signing.BadSignature as error:
             raise forms.ValidationError(TOO_OLD) from error
 
+
+FINAL = (Verb.STOP, Verb.DELETE)  # cannot be undone
 
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
 
@@ -161,25 +164,70 @@ def form_of(verb: Verb) -> type[ConfirmForm]:
 class BulkForm(WhyForm):
     """What many engines are asked for, and the ticket of the plan that was shown."""
 
-    despite = forms.BooleanField(label="Take that many at once", required=False)
+    version = forms.RegexField(
+        rf"^(stable|canary|{TAG})$",
+        initial="stable",
+        max_length=60,
+        label="To which version?",
+        help_text="stable, canary, or a tag such as v1.9.3, which also pins the engines to it.",
+        error_messages={"invalid": "Enter stable, canary, or a tag such as v1.9.3."},
+    )
+    pace = forms.ChoiceField(
+        label="How many at once?",
+        choices=[
+            ("turns", "In turns: as many of each pool as the guard allows, the next when one is back"),
+            ("all", "All of them at once"),
+        ],
+        initial="turns",
+    )
+    typed = forms.CharField(max_length=60, label="Type what you are about to do")
+    despite = forms.BooleanField(required=False)
+    field_order = ("version", "pace", "reason", "deadline", "typed", "despite")
 
-    def __init__(self, *args: Any, about: tuple[Verb, int, User], guarded: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, plan: Plan, team_id: int, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.about = about
-        if not guarded:
-            del self.fields["despite"]
-        self.guarded = guarded
+        self.plan = plan
+        self.about = (plan.verb, team_id, user)
+        self.phrase = f"{plan.verb} {len(plan.will)}"
+        self.fields["typed"].help_text = f"“{self.phrase}”, because this cannot be undone."
+        last = plan.has_turns and plan.last_ones == plan.breaches
+        self.fields["despite"].label = "Take the last running engine of a pool" if last else "Take that many at once"
+        wanted = {
+            "version": plan.verb == Verb.UPDATE,
+            "pace": plan.has_turns,
+            "typed": plan.verb in FINAL,
+            "despite": bool(plan.breaches),
+            "deadline": plan.verb != Verb.EXTEND,
+        }
+        for name in [name for name, is_wanted in wanted.items() if not is_wanted]:
+            del self.fields[name]
 
-    def clean_despite(self) -> bool:
-        if self.guarded and not self.cleaned_data["despite"]:
-            raise forms.ValidationError("Say that this many may go at once, or take only as many as the guard allows.")
-        return self.guarded
+    def clean_typed(self) -> str:
+        if " ".join(str(self.cleaned_data["typed"]).split()).lower() != self.phrase:
+            raise forms.ValidationError(f"Type “{self.phrase}”.")
+        return self.phrase
+
+    def clean(self) -> dict[str, Any]:
+        """What the guard objects to is said, or not done."""
+        found = self.cleaned_data
+        objected = self.plan.last_ones if found.get("pace") == "turns" else self.plan.breaches
+        if objected and not found.get("despite"):
+            words = "Say that this many may go at once, or take only as many as the guard allows."
+            self.add_error("despite", words)
+        return found
 
     def clean_ticket(self) -> BulkTicket:
         try:
             return BulkTicket.read(self.cleaned_data["ticket"], *self.about)
         except signing.BadSignature as error:
             raise forms.ValidationError(TOO_OLD) from error
+
+    @property
+    def words(self) -> Words:
+        """What was said, once it is valid."""
+        found = self.cleaned_data
+        patience = found.get("deadline") or timedelta(0)
+        return Words(found["reason"], patience, found.get("pace") == "turns", found.get("version", ""))
 
 
 class ConnectionForm(forms.Form):

@@ -1,6 +1,7 @@
 """The fleet as last read, and what people asked of it."""
 
 import uuid
+from datetime import timedelta
 from typing import ClassVar, Self
 
 from django.conf import settings
@@ -81,12 +82,19 @@ class Batch(models.Model):
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     requested_name = models.CharField(max_length=150)
     requested_at = models.DateTimeField()
+    patience = models.DurationField(default=timedelta(hours=2))  # from an engine's turn to its deadline
     not_asked = models.JSONField(default=list)
+    in_turn = models.BooleanField(default=False)  # some of it waits until others are back
+    despite_guard = models.BooleanField(default=False)  # what the guard objects to was agreed to
+    retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
-        indexes = [models.Index(fields=["team", "-requested_at", "id"])]
+        indexes = [
+            models.Index(fields=["team", "-requested_at", "id"]),
+            models.Index(fields=["in_turn"], condition=Q(in_turn=True), name="batches_in_turn"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_verb_display()} of many engines"
@@ -139,6 +147,7 @@ class Operation(models.Model):
         indexes = [
             models.Index(fields=["team", "-requested_at", "id"]),
             models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="operations_due"),
+            models.Index(fields=["batch", "engine_name", "id"]),
         ]
 
     def __str__(self) -> str:

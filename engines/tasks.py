@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
@@ -32,6 +33,14 @@ def wake(operation_id: str) -> None:
     from engines.operations.send import send
 
     send(operation_id, now())
+
+
+@shared_task(name="engines.wake_batch")
+def wake_batch(batch_id: str) -> None:
+    """Send what is due of the batch now rather than at the next sweep."""
+    from engines.operations.together import send_batch
+
+    send_batch(uuid.UUID(batch_id), now())
 
 
 @shared_task(name="engines.refresh")

@@ -31,19 +31,24 @@ class Ticket(NamedTuple):
 
 
 class BulkTicket(NamedTuple):
-    """The same for many engines: `fingerprint` is that of the plan as shown."""
+    """The same for many engines: `marks` and `fingerprint` are those of the plan as shown."""
 
     batch_id: uuid.UUID
+    marks: dict[int, str]
     fingerprint: str
 
     @classmethod
-    def issue(cls, verb: Verb, team_id: int, user: User, fingerprint: str) -> str:
-        return signing.dumps([str(uuid.uuid4()), verb, team_id, user.pk, fingerprint], salt="bulk-ticket")
+    def issue(cls, verb: Verb, team_id: int, user: User, marks: dict[int, str], fingerprint: str) -> str:
+        alike: dict[str, list[int]] = {}
+        for pk, mark in marks.items():
+            alike.setdefault(mark, []).append(pk)
+        said = [str(uuid.uuid4()), verb, team_id, user.pk, alike, fingerprint]
+        return signing.dumps(said, salt="bulk-ticket", compress=True)
 
     @classmethod
     def read(cls, signed: str, verb: Verb, team_id: int, user: User) -> "BulkTicket":
         """Raises signing.BadSignature if it was altered, is too old, or was issued for something else."""
-        batch_id, *about, fingerprint = signing.loads(signed, salt="bulk-ticket", max_age=MINUTES * 60)
+        batch_id, *about, alike, fingerprint = signing.loads(signed, salt="bulk-ticket", max_age=MINUTES * 60)
         if about != [verb, team_id, user.pk]:
             raise signing.BadSignature("The form was made for another team or person.")
-        return cls(uuid.UUID(batch_id), fingerprint)
+        return cls(uuid.UUID(batch_id), {pk: mark for mark, pks in alike.items() for pk in pks}, fingerprint)

@@ -195,6 +195,23 @@
   });
   addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
 
+  // One box ticks all of its page. Without scripts it stays hidden: it would do nothing.
+  const boxesOf = (all) => [...document.querySelectorAll(`input[type=checkbox][name="${all.dataset.pickAll}"]`)];
+  const showPicks = () => {
+    for (const all of document.querySelectorAll("[data-pick-all]")) {
+      const ticked = boxesOf(all).filter((box) => box.checked).length;
+      all.hidden = false;
+      all.checked = ticked > 0 && ticked === boxesOf(all).length;
+      all.indeterminate = ticked > 0 && !all.checked;
+    }
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches("[data-pick-all]")) for (const box of boxesOf(target)) box.checked = target.checked;
+    showPicks();
+  });
+  document.body.addEventListener("htmx:afterSettle", showPicks);
+  showPicks();
+
   const copy = async (button) => {
     const text = button.dataset.copy || byId(button.dataset.copyFrom).textContent;
     try {

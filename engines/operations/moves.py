@@ -1,21 +1,26 @@
 """How an operation's state moves: one table, and the one function that does it."""
 
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import models, transaction
+from django.db import transaction
+from django.db.models.expressions import Combinable
 
 from engines.enums import OPEN, State, Verb
 from engines.models import Moment, Operation
 from portal.accounts.models import User
-from portal.audit.log import record
+from portal.audit.log import Note, record, record_all
 from portal.audit.origin import Origin
 from portal.live.bus import publish
 from portal.logs import on_behalf_of
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 500  # operations that are moved with one statement
 
 # What may end any operation that was sent: its effect, the engine's word that it failed, or a stronger operation.
 WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
@@ -107,21 +112,87 @@ def move(
     Raises ValueError on a move that MOVES does not allow, and Moved if the row is no longer in the state and fence
     that we read.
     """
-    table = EXTEND_MOVES if operation.verb == Verb.EXTEND else MOVES
-    if to not in table[State(operation.state)]:
-        raise ValueError(f"{operation.state} → {to} is not a move")
     before = operation.state
-    facts |= {"state": to, "note": note[:300], "moved_at": now}
-    if to not in OPEN:
-        facts |= {"finished_at": now, "next_at": None, "lease_until": None}
+    facts = _facts(operation, to, now, note, facts)
     _swap(operation, facts)
     Moment.objects.create(operation=operation, at=now, state=to, text=note[:300])
     if by or to in AUDITED:
         outcome = "ok" if by else AUDITED[to]
         audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
     announce(operation)
+    _say(operation, before)
+
+
+@transaction.atomic
+def move_all(
+    operations: Iterable[Operation],
+    to: State,
+    *,
+    now: datetime,
+    note: str = "",
+    by: Decider | None = None,
+    **facts: Any,
+) -> list[Operation]:
+    """Move those of one team's operations that are still in the state and fence that we read; return them.
+
+    As `move` for each, and in a few statements for each AT_ONCE of them.
+    """
+    moved: list[Operation] = []
+    waiting = list(operations)
+    for start in range(0, len(waiting), AT_ONCE):
+        moved += _move_some(waiting[start : start + AT_ONCE], to, now, note, by, facts)
+    if moved:
+        money = ["cloudtime"] if any(operation.verb == Verb.EXTEND for operation in moved) else []
+        publish(moved[0].team_id, "operations", "engines", *money)
+    return moved
+
+
+def _move_some(
+    operations: list[Operation], to: State, now: datetime, note: str, by: Decider | None, facts: dict[str, Any]
+) -> list[Operation]:
+    # Held until the transaction ends (on SQLite all rows are): what is read here is what is changed below.
+    held = Operation.objects.select_for_update().filter(pk__in=[operation.pk for operation in operations])
+    still = set(held.order_by("pk").values_list("pk", "state", "fence"))
+    found = [each for each in operations if (each.pk, each.state, each.fence) in still]
+    befores = [each.state for each in found]
+    by_state: dict[str, list[Operation]] = defaultdict(list)
+    for operation in found:
+        by_state[operation.state].append(operation)
+    for state, some in by_state.items():
+        every = _facts(some[0], to, now, note, facts)
+        rows = Operation.objects.filter(pk__in=[each.pk for each in some], state=state)
+        if rows.update(**every) != len(some):
+            raise Moved(some[0].pk)
+        for operation in some:
+            _remember(operation, every)
+    Moment.objects.bulk_create(Moment(operation=each, at=now, state=to, text=note[:300]) for each in found)
+    if found and (by or to in AUDITED):
+        outcome = "ok" if by else AUDITED[to]
+        notes = [
+            entry(each, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
+            for each, before in zip(found, befores, strict=True)
+        ]
+        record_all(notes, team=found[0].team, actor=by.user if by else None)
+    for operation, before in zip(found, befores, strict=True):
+        _say(operation, before)
+    return found
+
+
+def _facts(operation: Operation, to: State, now: datetime, note: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that a move changes. Raises ValueError if there is no such move."""
+    table = EXTEND_MOVES if operation.verb == Verb.EXTEND else MOVES
+    if to not in table[State(operation.state)]:
+        raise ValueError(f"{operation.state} → {to} is not a move")
+    facts = facts | {"state": to, "note": note[:300], "moved_at": now}
+    if to not in OPEN:
+        facts |= {"finished_at": now, "next_at": None, "lease_until": None}
+    return facts
+
+
+def _say(operation: Operation, before: str) -> None:
+    uid, to = operation.engine.uid, State(operation.state)
     with on_behalf_of(operation.request_id):
-        log.info("%s of %s: %s → %s (operation %s)", operation.verb, operation.engine.uid, before, to, operation.pk)
+        log.info("%s of %s: %s → %s (operation %s)", operation.verb, uid, before, to, operation.pk)
 
 
 def amend(operation: Operation, **facts: Any) -> None:
@@ -135,22 +206,29 @@ def audit(
     operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "", before: str = ""
 ) -> None:
     """Write the audit entry: in the name of who decided, else of the system, with the request it goes back to."""
-    asked = Origin(request_id=operation.request_id)
-    record(
-        team=operation.team,
-        actor=by.user if by else None,
+    said = entry(operation, action, by=by, outcome=outcome, note=note, before=before)
+    record_all([said], team=operation.team, actor=by.user if by else None)
+
+
+def entry(
+    operation: Operation, action: str, *, by: Decider | None, outcome: str = "ok", note: str = "", before: str = ""
+) -> Note:
+    """Return what the log says of it: see `audit`."""
+    return Note(
         action=action,
         target=operation.engine,
-        origin=by.origin if by else asked,
+        origin=by.origin if by else Origin(request_id=operation.request_id),
         reason=operation.reason,
         outcome=outcome,
         before={"state": before} if before else {},
         after={"state": operation.state},
         operation_id=str(operation.pk),
-        verb=operation.verb,
-        asked_by=operation.requested_name,
-        used=operation.key_label,
-        note=note,
+        detail={
+            "verb": operation.verb,
+            "asked_by": operation.requested_name,
+            "used": operation.key_label,
+            "note": note,
+        },
     )
 
 
@@ -191,6 +269,10 @@ def _swap(operation: Operation, facts: dict[str, Any]) -> None:
     rows = Operation.objects.filter(pk=operation.pk, state=operation.state, fence=operation.fence)
     if rows.update(**facts) != 1:
         raise Moved(operation.pk)
+    _remember(operation, facts)
+
+
+def _remember(operation: Operation, facts: dict[str, Any]) -> None:
     for name, value in facts.items():
-        if not isinstance(value, models.F):
+        if not isinstance(value, Combinable):  # the database reckons it out
             setattr(operation, name, value)

@@ -38,6 +38,9 @@ class Outcome:
     answer: dict[str, Any] = field(default_factory=dict)
 
 
+HELD_UP = Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
+
+
 def send(operation_id: str, now: datetime) -> None:
     """Send the operation if it is still waiting for that. Safe to call any number of times, from any worker."""
     rows = Operation.objects.select_related("team", "engine__connection", "key__connection", "requested_by")
@@ -53,7 +56,7 @@ def _send(operation: Operation, now: datetime) -> None:
     if operation.state != State.REQUESTED or not _due(operation, now):
         return
     try:
-        if why_not := _right_lost(operation):
+        if why_not := right_lost(operation):
             move(operation, State.CANCELLED, now=now, note=why_not)
             return
         claimed = boot()
@@ -65,17 +68,22 @@ def _send(operation: Operation, now: datetime) -> None:
 
 
 def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
+    move(operation, outcome.state, now=after, note=outcome.note, **facts_of(outcome, after))
+    snapshots.look_soon(operation.engine.connection, after)
+
+
+def facts_of(outcome: Outcome, after: datetime) -> dict[str, Any]:
+    """Return the columns that an outcome changes; `after` is when it was known."""
     facts: dict[str, Any] = {"lease_until": None, "next_at": None, "answer": outcome.answer}
     if outcome.state == State.REQUESTED:
         facts["next_at"] = after + outcome.wait
     elif outcome.state in (State.ACCEPTED, State.UNKNOWN):
         facts["sent_at"] = after  # a reading begun while the call was under way may have come before it
-    move(operation, outcome.state, now=after, note=outcome.note, **facts)
-    snapshots.look_soon(operation.engine.connection, after)
+    return facts
 
 
 def _due(operation: Operation, now: datetime) -> bool:
-    return operation.next_at is None or operation.next_at <= now
+    return operation.next_at is not None and operation.next_at <= now  # None: it waits for its turn
 
 
 def _claim(operation: Operation, now: datetime) -> None:
@@ -94,7 +102,7 @@ def _claim(operation: Operation, now: datetime) -> None:
     operation.fence = fence
 
 
-def _right_lost(operation: Operation) -> str:
+def right_lost(operation: Operation) -> str:
     """Why its requester may not have it done any more: the right to act is checked again when it is claimed."""
     role = (
         Membership.objects.filter(user=operation.requested_by_id, user__is_active=True, team=operation.team_id)
@@ -117,29 +125,29 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
             if operation.attempts > 1 or behaviour.reads_first:  # a level effect is repeated only after a reading
                 begun = db_now()
                 engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
-                if operation.attempts > 1 and (found := _already(operation, engine, begun)):
+                if operation.attempts > 1 and (found := already(operation, engine, begun)):
                     return found
                 if why_not := behaviour.objection(operation, engine):
                     return Outcome(State.FAILED, why_not)
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
             if boot() - claimed > WINDOW:
-                return Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
+                return HELD_UP
             behaviour.call(client, operation)
     except Sealed as error:
         return Outcome(State.FAILED, str(error))
     except errors.ApiError as error:
-        return _classify(error, operation, key, behaviour.max_sends)
+        return classify(error, operation, key, behaviour.max_sends)
     return Outcome(State.ACCEPTED)
 
 
-def _already(operation: Operation, engine: Any, now: datetime) -> Outcome | None:
+def already(operation: Operation, engine: Any, now: datetime) -> Outcome | None:
     judgement = VERBS[operation.verb].judge(operation, engine, now)
     if judgement.state in (State.WORKING, State.SUCCEEDED):
         return Outcome(judgement.state, judgement.note)
     return None
 
 
-def _classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_sends: int) -> Outcome:
+def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_sends: int) -> Outcome:
     """Say what an error proves: not sent, refused, or nothing at all (RELIABILITY 3.5)."""
     answer = {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
     match error:

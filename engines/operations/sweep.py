@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import zip_longest
 
 from django.db.models import Q
 
 from engines import snapshots
 from engines.enums import OPEN, State, Verb
 from engines.keys import due_for_removal
-from engines.models import Operation
+from engines.models import Batch, Operation
 from engines.money import process, reconcile
 from engines.operations.moves import Moved, move
 from engines.operations.send import send
+from engines.operations.together import send_batch
 from portal.vault.models import Connection
 
 BATCH = 100
@@ -34,7 +36,11 @@ RULES: dict[State, str] = {
 
 def due(now: datetime) -> Iterator[Callable[[], None]]:
     """Yield the jobs that are due. Each may be run by anybody, any number of times."""
-    rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now).order_by("next_at")
+    rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now)
+    batched = rows.filter(state=State.REQUESTED, batch__isnull=False).exclude(verb=Verb.EXTEND)
+    batches = set(batched.order_by().values_list("batch", flat=True).distinct()[:BATCH])
+    batches |= set(Batch.objects.filter(in_turn=True).values_list("pk", flat=True)[:BATCH])
+    rows = rows.exclude(pk__in=batched.values("pk")).order_by("next_at")
     for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
         if state == State.REQUESTED:
             yield partial(send, str(pk), now)
@@ -45,8 +51,11 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
         elif state == State.UNKNOWN and verb == Verb.EXTEND:
             yield partial(reconcile.look, str(pk), now)
     yield from due_for_removal(now)
-    for connection_id in due_connections(now):
-        yield partial(snapshots.refresh, connection_id, now)
+    # A whole batch comes after single operations, and in turns with readings: none keeps the others waiting.
+    sends = [partial(send_batch, batch_id, now) for batch_id in batches]
+    reads = [partial(snapshots.refresh, connection_id, now) for connection_id in due_connections(now)]
+    for pair in zip_longest(reads, sends):
+        yield from (job for job in pair if job)
 
 
 def due_connections(now: datetime) -> list[int]:

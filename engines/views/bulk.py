@@ -1,17 +1,19 @@
 """Many engines at once: a page that says what would happen to each, and one that says what became of it."""
 
-import contextlib
+import uuid
 from typing import Any
 
 from django.contrib import messages
-from django.db import IntegrityError
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from engines.bulk import MOST, SHARE, Plan, outcomes, plan, start, stop_the_rest
+from engines.bulk import FAILED, MOST, Plan, failed, outcomes, plan, start, stop_the_rest
+from engines.capacity import SHARE
 from engines.clock import now as db_now
 from engines.enums import OPEN, State, Verb
 from engines.filters import FleetFilter
@@ -19,64 +21,119 @@ from engines.forms import BulkForm
 from engines.models import Batch, Engine, Operation
 from engines.operations.moves import Decider
 from engines.tickets import BulkTicket
+from engines.views.operate import ICONS
 from portal.accounts.access import may
+from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of, without
 
 PAGE = 100
 SHOWN = 20  # names of one group that the plan lists
+NOT_ASKED = 200  # lines of one page
+TICKED = 1000  # engines that an address can name
+VERBS = [Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP, Verb.DELETE]
+
+
+def verbs_for(role: str) -> list[dict[str, Any]]:
+    """Return what can be asked of many engines, and whether this role may."""
+    return [
+        {
+            "label": verb.label,
+            "icon": ICONS[verb],
+            "url": reverse(f"bulk-{verb}"),
+            "may": may(role, f"bulk-{verb}"),
+        }
+        for verb in VERBS
+    ]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: PortalRequest, verb: Verb) -> HttpResponse:
     """GET shows the plan for the selection in the address; POST carries out the plan that was shown."""
     filters = FleetFilter(request.GET, queryset=Engine.objects.of(request.team))
-    within = request.GET.get("guard") == "keep"
-    role = request.membership.role
-    rows = selected(request, filters)
-    made = plan(verb, rows, team=request.team, user=request.user, role=role, within_guard=within)
-    if request.method != "POST":
-        return shown(request, made, filters, form_for(request, made))
-    form = BulkForm(request.POST, about=(verb, request.team.pk, request.user), guarded=bool(made.breaches))
-    if not form.is_valid():
-        return shown(request, made, filters, form, status=422)
-    ticket: BulkTicket = form.cleaned_data["ticket"]
-    if Batch.objects.of(request.team).filter(pk=ticket.batch_id).exists():
+    earlier = earlier_batch(request, verb)
+    rows = selected(request, filters, earlier)
+    if request.method == "POST":
+        with transaction.atomic():
+            # Of two who confirm at once, the second finds what the first has taken of the guard's room.
+            Team.objects.select_for_update(no_key=True).get(pk=request.team.pk)
+            return confirmed(request, planned(request, verb, rows), filters, earlier)
+    made = planned(request, verb, rows)
+    return shown(request, made, filters, form_for(request, made, earlier=earlier))
+
+
+def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier: Batch | None) -> HttpResponse:
+    """Carry it out if it is what was shown, and show it again with the difference if not."""
+    form = BulkForm(request.POST, plan=made, team_id=request.team.pk, user=request.user)
+    is_valid = form.is_valid()
+    ticket: BulkTicket | None = form.cleaned_data.get("ticket")
+    if ticket and Batch.objects.of(request.team).filter(pk=ticket.batch_id).exists():
         return redirect("batch", pk=ticket.batch_id)
-    if ticket.fingerprint != made.fingerprint:
-        return shown(request, made, filters, form_for(request, made, request.POST), status=422, has_changed=True)
-    with contextlib.suppress(IntegrityError):  # the same form a moment ago: one batch
-        start(
-            made,
-            batch_id=ticket.batch_id,
-            team=request.team,
-            user=request.user,
-            origin=Origin.of(request),
-            reason=form.cleaned_data["reason"],
-            deadline=form.cleaned_data["deadline"],
-            despite=bool(made.breaches),
-            now=db_now(),
-        )
-    messages.success(request, f"{verb.label} of {len(made.will)} engines is on its way.")
+    if ticket and ticket.fingerprint != made.fingerprint:
+        differences = made.differences(ticket.marks) or ["What the guard says has changed."]
+        again = form_for(request, made, request.POST)
+        return shown(request, made, filters, again, status=422, differences=differences)
+    if ticket is None or not is_valid:
+        again = form_for(request, made, request.POST) if ticket is None else form
+        return shown(request, made, filters, again, status=422)
+    start(
+        made,
+        form.words,
+        batch_id=ticket.batch_id,
+        team=request.team,
+        user=request.user,
+        origin=Origin.of(request),
+        now=db_now(),
+        retry_of=earlier,
+    )
+    number = len(made.will)
+    messages.success(request, f"{made.verb.label} of {number} engine{'' if number == 1 else 's'} is on its way.")
     return redirect("batch", pk=ticket.batch_id)
 
 
-def selected(request: PortalRequest, filters: FleetFilter) -> QuerySet[Engine]:
-    """The engines that were ticked, or all that the filters show."""
+def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine]) -> Plan:
+    within = request.GET.get("guard") == "keep"
+    role = request.membership.role
+    return plan(verb, rows, team=request.team, user=request.user, role=role, within_guard=within)
+
+
+def earlier_batch(request: PortalRequest, verb: Verb) -> Batch | None:
+    """Return the batch whose failed ones are tried again. Raises Http404 for one that is not the team's."""
+    asked = request.GET.get("retry", "")
+    if not asked:
+        return None
+    try:
+        pk = uuid.UUID(asked)
+    except ValueError:
+        raise Http404 from None
+    return get_object_or_404(Batch.objects.of(request.team), pk=pk, verb=verb)
+
+
+def selected(request: PortalRequest, filters: FleetFilter, earlier: Batch | None) -> QuerySet[Engine]:
+    """The engines that failed in an earlier batch, or that were ticked, or all that the filters show."""
+    if earlier:
+        return failed(earlier)
     if request.GET.get("all"):
         rows: QuerySet[Engine] = filters.qs
         return rows if filters.form.cleaned_data.get("status") else rows.exclude(status="deleted")
-    return Engine.objects.of(request.team).filter(uid__in=request.GET.getlist("uid")[:MOST])
+    return Engine.objects.of(request.team).filter(uid__in=request.GET.getlist("uid")[:TICKED])
 
 
-def form_for(request: PortalRequest, made: Plan, data: Any = None) -> BulkForm:
-    about = (made.verb, request.team.pk, request.user)
-    ticket = BulkTicket.issue(*about, made.fingerprint)
+def form_for(request: PortalRequest, made: Plan, data: Any = None, earlier: Batch | None = None) -> BulkForm:
+    """Return a form with a ticket for the plan as it is now, and the person's words as they were."""
+    ticket = BulkTicket.issue(made.verb, request.team.pk, request.user, made.marks, made.fingerprint)
     if data is not None:
         data = data.copy()
         data["ticket"] = ticket
-    return BulkForm(data, initial={"ticket": ticket}, about=about, guarded=bool(made.breaches))
+    initial = {"ticket": ticket, **(said_before(earlier) if earlier else {})}
+    return BulkForm(data, initial=initial, plan=made, team_id=request.team.pk, user=request.user)
+
+
+def said_before(earlier: Batch) -> dict[str, str]:
+    first = Operation.objects.of(earlier.team).filter(batch=earlier).first()
+    version = first.parameters.get("version") if first else ""
+    return {"reason": earlier.reason, **({"version": version} if version else {})}
 
 
 def shown(
@@ -85,10 +142,13 @@ def shown(
     context = {
         "plan": made,
         "verb": made.verb,
+        "icon": ICONS[made.verb],
         "form": form,
         "names": made.will[:SHOWN],
         "more": max(0, len(made.will) - SHOWN),
-        "reasons": [(why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for why, rows in made.reasons()],
+        "reasons": [
+            (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
+        ],
         "chips": chips(filters, request.GET) if request.GET.get("all") else [],
         "share": int(SHARE * 100),
         "most": MOST,
@@ -101,28 +161,50 @@ def shown(
 @require_safe
 @vary_on_htmx
 def batch(request: PortalRequest, pk: str) -> HttpResponse:
-    found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
+    """One outcome for each engine, a page at a time, of one outcome if the address says which."""
+    found = get_object_or_404(Batch.objects.of(request.team).select_related("retry_of"), pk=pk)
     rows = Operation.objects.of(request.team).filter(batch=found).select_related("engine")
+    outcome = request.GET.get("outcome", "")
+    if outcome:
+        rows = rows.filter(state=outcome)
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
     waiting = numbers.get(State.REQUESTED, 0)
+    again = sum(numbers.get(state, 0) for state in FAILED)
+    role = request.membership.role
     context = {
         "batch": found,
         "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
-        "outcomes": [(state, State(state).label, number) for state, number in numbers.items()],
+        "outcomes": [
+            (state, State(state).label, number, without(request.GET, outcome=state))
+            for state, number in numbers.items()
+        ],
+        "outcome": outcome,
         "total": sum(numbers.values()),
         "open": sum(number for state, number in numbers.items() if state in OPEN),
         "waiting": waiting,
-        "may_stop": may(request.membership.role, "batch-stop"),
+        "again": again,
+        "retries": found.retries.all(),
+        "may_stop": may_stop(role, found),
+        "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
+        "not_asked": found.not_asked[:NOT_ASKED],
+        "not_asked_more": max(0, len(found.not_asked) - NOT_ASKED),
     }
     fragment = request.htmx and request.htmx.target == "batch"
     return render(request, "operations/_batch.html" if fragment else "operations/batch.html", context)
 
 
+def may_stop(role: str, found: Batch) -> bool:
+    """Whoever may cancel operations, or ask for these, may stop what was not sent yet."""
+    return may(role, "operation-cancel") or may(role, f"bulk-{found.verb}")
+
+
 @require_POST
 def stop(request: PortalRequest, pk: str) -> HttpResponse:
     found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
+    if not may_stop(request.membership.role, found):
+        raise PermissionDenied
     stopped = stop_the_rest(found, by=Decider(request.user, Origin.of(request)), now=db_now())
     messages.success(request, f"{stopped} that were not sent yet are cancelled. What was sent goes on.")
     return redirect(reverse("batch", args=[found.pk]))

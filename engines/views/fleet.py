@@ -16,6 +16,7 @@ from engines.enums import OPEN, EngineStatus, Verb
 from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
 from engines.snapshots import STALE_AFTER, seen_at
+from engines.views.bulk import verbs_for
 from engines.workers import workers_of
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
@@ -58,10 +59,18 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "key_missing": not keys and may(request.membership.role, "keys"),
         "silence": automation_silence(now),
         "may_create": may(request.membership.role, "engine-new"),
-        "may_drain": may(request.membership.role, "bulk-drain"),
+        **selection(request),
     }
     fragment = request.htmx and request.htmx.target == "fleet"
     return render(request, "engines/_table.html" if fragment else "engines/list.html", context)
+
+
+def selection(request: PortalRequest) -> dict[str, Any]:
+    """Return what can be asked of those that are ticked, or of all that are listed, and what this role may not."""
+    verbs = verbs_for(request.membership.role)
+    filters = [(name, value) for name, value in request.GET.items() if name in FleetFilter.base_filters and value]
+    denied = [verb["label"].lower() for verb in verbs if not verb["may"]]
+    return {"many": verbs if len(denied) < len(verbs) else [], "denied": denied, "asked": filters}
 
 
 def sort_of(asked: str) -> str:

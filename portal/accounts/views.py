@@ -42,7 +42,21 @@ ABILITIES = {
         ("engine-delete", "POST"),
     ],
     "Start new engines": [("engine-new", "GET"), ("engine-new", "POST"), ("engine-new-waiting", "GET")],
-    "Drain many engines at once": [("bulk-drain", "GET"), ("bulk-drain", "POST"), ("batch-stop", "POST")],
+    "Drain, update and restart many engines at once": [
+        ("bulk-drain", "GET"),
+        ("bulk-drain", "POST"),
+        ("bulk-update", "GET"),
+        ("bulk-update", "POST"),
+        ("bulk-restart", "GET"),
+        ("bulk-restart", "POST"),
+        ("batch-stop", "POST"),
+    ],
+    "Stop and delete many engines at once": [
+        ("bulk-stop", "GET"),
+        ("bulk-stop", "POST"),
+        ("bulk-delete", "GET"),
+        ("bulk-delete", "POST"),
+    ],
     "Cancel operations, decide about stuck ones": [
         ("operation-cancel", "POST"),
         ("operation-keep-waiting", "POST"),

@@ -4,6 +4,11 @@ LABELS = {
     "engine.extend": "asked to extend",
     "engine.drain": "asked to drain",
     "batch.drain": "asked for a",  # the target says what of: “Drain of many engines”
+    "batch.update": "asked for a",
+    "batch.restart": "asked for a",
+    "batch.stop": "asked for a",
+    "batch.delete": "asked for a",
+    "batch.extend": "asked for an",
     "engine.update": "asked to update",
     "engine.restart": "asked to restart",
     "engine.stop": "asked to stop",

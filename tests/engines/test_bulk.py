@@ -1,22 +1,33 @@
 """Many engines at once: a plan first, a guard for what must go on running, one outcome for each."""
 
 import re
+from datetime import timedelta
+from html import unescape
 
 import pytest
 
+from engines.bulk import outcomes
+from engines.clock import now
+from engines.enums import State
 from engines.models import Batch, Engine, Operation
+from engines.operations import turns
+from engines.operations.moves import Decider, move_all
+from engines.operations.send import send
 from portal.audit.models import Entry
-from tests.engines.conftest import dto, read
+from portal.audit.origin import Origin
+from portal.audit.verify import verify
+from portal.vault.keys import Secret, store
+from portal.vault.models import StoredKey
+from tests.engines.conftest import NOW, dto, read
 
 PATH = "/engines/many/drain/"
-A100 = {"gpus": [{"name": "A100", "vram": 80}]}
 
 
 @pytest.fixture
 def fleet(acme_connection, olgas_key):
     """Ten running engines without GPUs, one that is offline, one that drains already."""
     rows = [dto(uid=f"eng_{n}", name=f"cpu-{n}", busy=["task_1"] if n < 3 else ()) for n in range(10)]
-    rows += [dto(uid="eng_off", name="off", status="disconnected"), dto(uid="eng_d", name="going", status="draining")]
+    rows += [dto(uid="eng_off", name="off", status="disconnected"), _gpu("d", gpu="H100", status="draining")]
     read(acme_connection, *rows)
 
 
@@ -25,11 +36,13 @@ def olgas(client_of, olga):
     return client_of(olga)
 
 
-def ask(olgas, query, **words):
+def ask(olgas, query, verb="drain", **words):
     """Look at the plan and confirm it; return the answer."""
-    page = olgas.get(PATH + query).content.decode()
+    path = f"/engines/many/{verb}/{query}"
+    page = olgas.get(path).content.decode()
     found = re.search(r'name="ticket" value="([^"]+)"', page)
-    return olgas.post(PATH + query, {"reason": "kernel patch", "deadline": "2", "ticket": found[1], **words})
+    words = {"reason": "kernel patch", "deadline": "2", "ticket": unescape(found[1]), **words}
+    return olgas.post(path, words)
 
 
 def few(*names):
@@ -37,9 +50,9 @@ def few(*names):
 
 
 def test_the_plan_says_who_is_asked_who_is_not_and_why(olgas, fleet):
-    page = olgas.get(PATH + few(0, 1, "off", "d")).content.decode()
+    page = olgas.get(PATH + few(0, 1, "off") + "&uid=gpu_d").content.decode()
     assert "2 will be asked" in page
-    assert "2 running tasks are finished first" in page
+    assert "2 running tasks: finished first" in page
     assert "The engine is offline" in page
     assert "The engine is draining already" in page
 
@@ -87,7 +100,7 @@ def test_less_than_that_needs_none(olgas, fleet):
 
 def test_what_drains_already_counts_as_gone(olgas, fleet):
     ask(olgas, few(0, 1))
-    assert "4 of 11 running engines" in olgas.get(PATH + few(2, 3)).content.decode()
+    assert "4 of 10 running engines" in olgas.get(PATH + few(2, 3)).content.decode()
 
 
 def test_the_last_engine_of_a_gpu_type_needs_a_word(olgas, fleet, acme_connection):
@@ -97,15 +110,15 @@ def test_the_last_engine_of_a_gpu_type_needs_a_word(olgas, fleet, acme_connectio
     assert ask(olgas, "?uid=gpu_0").status_code == 302
 
 
-def _gpu(number):
+def _gpu(number, gpu="A100", status="running"):
     worker = {
         "id": "w",
         "index": 0,
         "status": "idle",
         "task_id": None,
-        "gpus": [{"name": "A100", "vram": 80 * 1024**3}],
+        "gpus": [{"name": gpu, "vram": 80 * 1024**3}],
     }
-    return dto(uid=f"gpu_{number}", name=f"gpu-{number}") | {"workers": [worker]}
+    return dto(uid=f"gpu_{number}", name=f"gpu-{number}", status=status) | {"workers": [worker]}
 
 
 def test_within_the_guard_the_idle_ones_are_taken(olgas, fleet):
@@ -155,3 +168,267 @@ def test_somebody_who_may_not_drain_is_refused(client_of, victor, fleet):
 def test_the_list_offers_it_to_those_who_may(olgas, client_of, victor, fleet):
     assert 'name="uid" value="eng_0"' in olgas.get("/engines/").content.decode()
     assert "Drain selected" not in client_of(victor).get("/engines/").content.decode()
+
+
+def put_all(status, *uids):
+    Engine.objects.filter(uid__in=uids).update(status=status)
+
+
+def plan_page(client, verb, query):
+    return client.get(f"/engines/many/{verb}/{query}").content.decode()
+
+
+@pytest.fixture
+def adas(client_of, ada, acme_connection):
+    """Ada is an admin with a key of her own."""
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
+    return client_of(ada)
+
+
+@pytest.mark.parametrize("verb", ["update", "restart", "stop", "delete"])
+def test_every_verb_asks_for_its_own(adas, fleet, acme_connection, verb):
+    if verb == "delete":
+        put_all("stopped", "eng_0", "eng_1")
+    if verb == "restart":
+        Engine.objects.update(cloud="local")
+    answer = ask(adas, few(0, 1), verb=verb, typed=f"{verb} 2", version="canary", pace="all")
+    assert answer.status_code == 302, answer.content.decode()
+    assert set(Operation.objects.values_list("engine__uid", "verb")) == {("eng_0", verb), ("eng_1", verb)}
+
+
+def test_what_a_single_operation_keeps_a_batch_keeps_too(adas, fleet):
+    put_all("disconnected", "eng_1")
+    ask(adas, few(0, 1), verb="stop", typed="stop 2")
+    kept = dict(Operation.objects.values_list("engine__uid", "parameters"))
+    assert kept == {"eng_0": {"online": True}, "eng_1": {"online": False}}
+
+
+def test_an_update_keeps_the_version_it_came_from(adas, fleet):
+    ask(adas, few(0), verb="update", version="v1.9.3", pace="turns")
+    assert Operation.objects.get().parameters == {"version": "v1.9.3", "from": "v1.0.0"}
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+def test_what_cannot_be_undone_is_typed(adas, fleet, verb):
+    put_all("stopped" if verb == "delete" else "running", "eng_0")
+    answer = ask(adas, few(0), verb=verb, typed=f"{verb} 3")
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    assert f"Type “{verb} 1”" in answer.content.decode()
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+def test_an_operator_may_not_stop_or_delete_and_the_list_says_so(olgas, fleet, verb):
+    assert olgas.get(f"/engines/many/{verb}/{few(0)}").status_code == 403
+    assert "may not stop, delete" in olgas.get("/engines/").content.decode()
+
+
+def test_a_stop_shows_what_it_would_cut(adas, fleet):
+    put_all("disconnected", "eng_0")
+    page = plan_page(adas, "stop", few(0, 1))
+    assert "Tasks will be cut." in page
+    assert "cpu-0: 1 task<" in page
+    assert "cpu-1: 1 task<" not in page
+
+
+def test_a_stop_takes_the_place_of_a_drain_and_of_none_that_is_being_sent(adas, olgas, fleet):
+    ask(olgas, few(0, 1))
+    Operation.objects.filter(engine__uid="eng_1").update(state="sending")
+    assert "something is under way already" in plan_page(adas, "stop", few(0, 1))
+    ask(adas, few(0, 1), verb="stop", typed="stop 1")
+    assert sorted(Operation.objects.values_list("engine__uid", "verb", "state")) == [
+        ("eng_0", "drain", "superseded"),
+        ("eng_0", "stop", "requested"),
+        ("eng_1", "drain", "sending"),
+    ]
+
+
+def test_the_skipped_are_grouped_by_kind(olgas, fleet, acme_connection):
+    ask(olgas, few(4))
+    page = plan_page(olgas, "drain", few(3, 4, "off") + "&uid=gpu_d")
+    for kind in ("1 will be skipped: offline", "not in a state for it", "something is under way already"):
+        assert kind in page
+
+
+def test_a_key_without_the_scope_is_no_right(olgas, fleet):
+    StoredKey.objects.update(scopes=["engines:read"])
+    assert "1 will be skipped: you may not" in plan_page(olgas, "drain", few(0))
+
+
+def shown_then(client, query, change, verb="drain", **words):
+    """Look at the plan, have the fleet change, and confirm what was shown."""
+    page = plan_page(client, verb, query)
+    change()
+    ticket = unescape(re.search(r'name="ticket" value="([^"]+)"', page)[1])
+    words = {"reason": "r", "deadline": "2", "ticket": ticket, **words}
+    return client.post(f"/engines/many/{verb}/{query}", words)
+
+
+def test_an_engine_that_joins_the_filter_is_named_and_not_asked(olgas, fleet, acme_connection):
+    answer = shown_then(olgas, "?all=1&q=cpu-1", lambda: read(acme_connection, dto(uid="eng_n", name="cpu-10")))
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    assert "cpu-10 is new in the selection." in answer.content.decode()
+
+
+def test_an_engine_that_leaves_the_filter_is_named(olgas, fleet):
+    answer = shown_then(olgas, "?all=1&version=v1.0.0&q=cpu-1", lambda: Engine.objects.update(version="v2"))
+    assert "cpu-1: It is not in the selection any more." in answer.content.decode()
+
+
+def test_a_status_that_changed_is_told(adas, fleet):
+    answer = shown_then(adas, few(0), lambda: put_all("disconnected", "eng_0"), verb="stop", typed="stop 1")
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    assert "cpu-0 was running; it is disconnected now." in answer.content.decode()
+
+
+def test_the_second_of_two_who_confirm_is_told_of_the_guard(olgas, fleet):
+    answer = shown_then(olgas, few(0, 1), lambda: ask(olgas, few(2, 3)))
+    assert answer.status_code == 422
+    assert "What the guard says has changed." in answer.content.decode()
+
+
+def test_a_restart_asked_from_outside_counts_as_away(olgas, fleet, acme_connection):
+    read(acme_connection, *[_gpu(n, status="draining" if n < 2 else "running") for n in range(10)])
+    assert "4 of 10 running engines" in plan_page(olgas, "drain", "?uid=gpu_5&uid=gpu_6")
+
+
+def test_engines_that_do_not_run_take_nothing_away(adas, fleet):
+    put_all("stopped", *(f"eng_{n}" for n in range(8)))
+    assert "That is a lot at once" not in plan_page(adas, "delete", few(*range(8)))
+
+
+def batch_of(client, query, **words):
+    assert ask(client, query, **words).status_code == 302
+    return Batch.objects.latest("requested_at")
+
+
+def due():
+    return set(Operation.objects.filter(next_at__isnull=False).values_list("engine__uid", flat=True))
+
+
+def everyone(*names):
+    return few(*(names or range(10)))
+
+
+def test_in_turns_only_as_many_as_the_guard_allows_are_due(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    assert (Operation.objects.count(), len(due()), batch.despite_guard) == (10, 3, False)
+    assert due() == {"eng_3", "eng_4", "eng_5"}  # idle ones first
+
+
+def test_the_next_is_due_when_one_is_back_and_not_before(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    Operation.objects.filter(engine__uid="eng_3").update(state="working")
+    put_all("restarting", "eng_3")
+    assert turns.release(batch.pk, NOW) == 0
+    Operation.objects.filter(engine__uid="eng_3").update(state="succeeded")
+    put_all("running", "eng_3")
+    assert turns.release(batch.pk, NOW) == 1
+    assert len(due()) == 4
+
+
+def test_an_engine_that_does_not_come_back_keeps_its_turn(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    Operation.objects.filter(next_at__isnull=False).update(state="lost_contact")
+    put_all("disconnected", "eng_3", "eng_4", "eng_5")
+    assert turns.release(batch.pk, NOW) == 0
+
+
+def test_two_batches_share_the_room_of_a_pool(olgas, fleet):
+    batch_of(olgas, few(0, 1, 2, 3), verb="update", version="stable", pace="turns")
+    batch_of(olgas, few(4, 5, 6), verb="update", version="stable", pace="turns")
+    assert len(due()) == 3
+
+
+def test_the_deadline_runs_from_the_turn(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns", deadline="6")
+    Operation.objects.filter(next_at__isnull=False).update(state="succeeded")
+    later = NOW + timedelta(days=1)
+    turns.release(batch.pk, later)
+    assert set(Operation.objects.filter(next_at=later).values_list("deadline_at", flat=True)) == {
+        later + timedelta(hours=6)
+    }
+
+
+def test_one_that_waits_for_its_turn_is_not_sent(olgas, fleet, api):
+    batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    waiting = Operation.objects.filter(next_at__isnull=True).first()
+    send(str(waiting.pk), now() + timedelta(hours=1))
+    assert api.requests == []
+
+
+def test_in_turns_the_last_engine_of_a_pool_needs_a_word(olgas, fleet, acme_connection):
+    read(acme_connection, _gpu(1))
+    answer = ask(olgas, "?uid=gpu_1", verb="update", version="stable", pace="turns")
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    batch_of(olgas, "?uid=gpu_1", verb="update", version="stable", pace="turns", despite="on")
+    assert due() == {"gpu_1"}
+
+
+def test_all_at_once_needs_a_word_where_the_guard_objects(olgas, fleet):
+    assert ask(olgas, everyone(), verb="update", version="stable", pace="all").status_code == 422
+    batch_of(olgas, everyone(), verb="update", version="stable", pace="all", despite="on")
+    assert len(due()) == 10
+
+
+def test_one_that_may_not_be_updated_any_more_loses_its_turn_last(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    Operation.objects.filter(next_at__isnull=False).update(state="succeeded")
+    put_all("stopped", "eng_9")
+    turns.release(batch.pk, NOW)
+    assert Operation.objects.get(engine__uid="eng_9").state == "requested"
+    for _ in range(3):
+        Operation.objects.filter(next_at__isnull=False).update(state="succeeded")
+        turns.release(batch.pk, NOW)
+    lost = Operation.objects.get(engine__uid="eng_9")
+    assert (lost.state, "Nothing was sent" in lost.note) == ("cancelled", True)
+    assert Batch.objects.get().in_turn is False
+
+
+def test_what_a_worker_took_first_is_not_stopped(olgas, fleet, olga):
+    batch = batch_of(olgas, few(0, 1))
+    seen = list(Operation.objects.select_related("team", "engine"))
+    Operation.objects.filter(engine__uid="eng_0").update(state="sending", fence=1)
+    by = Decider(olga, Origin())
+    assert [each.engine.uid for each in move_all(seen, State.CANCELLED, now=NOW, by=by)] == ["eng_1"]
+    assert outcomes(batch) == {"sending": 1, "cancelled": 1}
+
+
+def test_stopping_the_rest_of_one_in_turns_leaves_none_waiting(olgas, fleet):
+    batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
+    olgas.post(f"/batches/{batch.pk}/stop/")
+    assert outcomes(batch) == {"cancelled": 10}
+    assert Batch.objects.get().in_turn is False
+
+
+def test_the_page_of_a_batch_filters_by_outcome(olgas, fleet):
+    batch = batch_of(olgas, few(0, 1, 2))
+    Operation.objects.filter(engine__uid="eng_0").update(state="failed")
+    page = olgas.get(f"/batches/{batch.pk}/?outcome=failed").content.decode()
+    assert ("cpu-0" in page, "cpu-1" in page) == (True, False)
+
+
+def test_what_failed_is_tried_again_in_a_batch_that_names_the_first(olgas, fleet):
+    first = batch_of(olgas, few(0, 1, 2))
+    Operation.objects.filter(engine__uid__in=["eng_0", "eng_1"]).update(state="failed", next_at=None)
+    Operation.objects.filter(engine__uid="eng_2").update(state="working")
+    assert f"/engines/many/drain/?retry={first.pk}" in olgas.get(f"/batches/{first.pk}/").content.decode()
+    second = batch_of(olgas, f"?retry={first.pk}")
+    assert second.retry_of == first
+    assert set(second.operations.values_list("engine__uid", flat=True)) == {"eng_0", "eng_1"}
+    assert f"/batches/{second.pk}/" in olgas.get(f"/batches/{first.pk}/").content.decode()
+
+
+def test_a_batch_of_another_team_is_not_tried_again(olgas, client_of, mallory, fleet):
+    first = batch_of(olgas, few(0))
+    assert client_of(mallory).get(f"{PATH}?retry={first.pk}").status_code == 404
+
+
+def test_hundreds_are_asked_in_few_statements(olgas, acme_connection, olgas_key, django_assert_max_num_queries):
+    read(acme_connection, *[dto(uid=f"eng_{n}", name=f"e-{n}") for n in range(400)])
+    page = plan_page(olgas, "drain", "?all=1")
+    ticket = unescape(re.search(r'name="ticket" value="([^"]+)"', page)[1])
+    words = {"reason": "r", "deadline": "2", "ticket": ticket, "despite": "on"}
+    with django_assert_max_num_queries(60):
+        assert olgas.post(PATH + "?all=1", words).status_code == 302
+    assert Operation.objects.filter(state="requested").count() == 400
+    assert verify(acme_connection.team)[1] is None

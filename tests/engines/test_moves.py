@@ -72,10 +72,10 @@ def test_a_move_that_matters_is_audited_with_the_request_it_goes_back_to(operati
 
 
 def test_a_failing_audit_undoes_the_move(operation, monkeypatch):
-    def full_disk(**_):
+    def full_disk(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr("engines.operations.moves.record", full_disk)
+    monkeypatch.setattr("engines.operations.moves.record_all", full_disk)
     with pytest.raises(OSError, match="disk full"):
         move(put(operation, "working"), State.SUCCEEDED, now=NOW)
     operation.refresh_from_db()

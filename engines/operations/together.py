@@ -1,0 +1,222 @@
+"""Send what is due of a batch: as one operation after the other is sent, with several requests under way at once.
+
+Claimed and recorded a few at a time, each time in one transaction; the requests between them touch no database.
+"""
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from engines import snapshots
+from engines.access import client_for
+from engines.api.client import EnginesClient
+from engines.api.errors import ApiError
+from engines.clock import boot
+from engines.clock import now as db_now
+from engines.enums import State
+from engines.models import Operation
+from engines.operations import turns
+from engines.operations.moves import move_all
+from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost
+from engines.operations.verbs import VERBS
+from portal.vault.keys import Sealed
+from portal.vault.models import StoredKey
+
+SECONDS = 10.0  # after which the next sweep goes on: no job is long
+MOST = 32  # claimed at once
+CONNECTIONS = 8
+TROUBLE = timedelta(seconds=5)  # between two tries at an API that does not answer
+
+_under_way: set[uuid.UUID] = set()  # the batches that this process sends
+_lock = threading.Lock()
+
+
+def send_batch(batch_id: uuid.UUID, now: datetime) -> None:
+    """Release whose turn it is, and send what is due. Safe to call any number of times, from any worker.
+
+    Begins with one request and doubles: an API that asks for a pause, or does not answer, gets one, for the whole
+    batch.
+    """
+    with _once(batch_id) as ours:
+        if not ours:
+            return
+        turns.release(batch_id, now)
+        end, size = time.monotonic() + SECONDS, 1
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="batch") as pool, ExitStack() as stack:
+            clients = Clients(stack)
+            while time.monotonic() < end and (claimed := _claim(batch_id, size, db_now())) is not None:
+                if _pause(batch_id, Handful(claimed, pool, clients).send()):
+                    return
+                size = min(2 * size, MOST)
+
+
+@contextmanager
+def _once(batch_id: uuid.UUID) -> Iterator[bool]:
+    """Say whether this process does not send the batch already: more threads would only take each other's turns."""
+    with _lock:
+        ours = batch_id not in _under_way
+        _under_way.add(batch_id)
+    try:
+        yield ours
+    finally:
+        if ours:
+            _under_way.discard(batch_id)
+
+
+@transaction.atomic
+def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | None:
+    """Take some operations that are due, those first that the API had no time for; None if there are none."""
+    rows = Operation.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+        batch=batch_id, state=State.REQUESTED, next_at__lte=now
+    )
+    rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by", "batch")
+    found = list(rows.order_by("-attempts", "next_at", "pk")[:size])
+    lost = {each.key_id: each for each in found}
+    why_not = {key_id: right_lost(each) for key_id, each in lost.items()}  # the rest is one person's, in one team
+    for words in set(why_not.values()) - {""}:
+        cancelled = [each for each in found if why_not[each.key_id] == words]
+        move_all(cancelled, State.CANCELLED, now=now, note=words)
+    until = now + LEASE
+    facts: dict[str, Any] = {"fence": F("fence") + 1, "attempts": F("attempts") + 1, "sent_at": now}
+    mine = [each for each in found if not why_not[each.key_id]]
+    claimed = move_all(mine, State.SENDING, now=now, lease_until=until, next_at=until, **facts)
+    for operation in claimed:
+        operation.fence += 1
+        operation.attempts += 1
+    return claimed if found else None
+
+
+class Handful:
+    """Some claimed operations, on their way to the API and back."""
+
+    def __init__(self, operations: list[Operation], pool: ThreadPoolExecutor, clients: "Clients") -> None:
+        self.operations = operations
+        self.pool = pool
+        self.clients = clients
+        self.claimed = boot()
+        self.outcomes: dict[uuid.UUID, Outcome] = {}
+
+    def send(self) -> list[tuple[Operation, Outcome]]:
+        """Make the calls, and record what is known afterwards."""
+        self._read()
+        keys = {operation.key_id for operation in self._waiting() if operation.key_id}
+        StoredKey.objects.filter(pk__in=keys).update(last_used_at=db_now())
+        for operation, answer in self._all(self._call):
+            if isinstance(answer, Outcome):
+                self.outcomes[operation.pk] = answer
+            else:
+                self._ended(operation, answer, State.ACCEPTED)
+        return self._record(db_now())
+
+    def _waiting(self) -> list[Operation]:
+        return [operation for operation in self.operations if operation.pk not in self.outcomes]
+
+    def _all(self, call: Callable[[Operation], Any]) -> list[tuple[Operation, Any]]:
+        def caught(operation: Operation) -> Any:
+            try:
+                return call(operation)
+            except (ApiError, Sealed) as error:
+                return error
+
+        waiting = self._waiting()
+        return list(zip(waiting, self.pool.map(caught, waiting), strict=True))
+
+    def _read(self) -> None:
+        """Read the engines where the verb wants that, or where it was sent before."""
+        begun = db_now()
+        behaviours = {each.pk: VERBS[each.verb] for each in self.operations}
+        first = [each for each in self._waiting() if each.attempts > 1 or behaviours[each.pk].reads_first]
+        wanted = {operation.pk for operation in first}
+
+        def read(operation: Operation) -> Any:
+            return self.clients.of(operation).get(operation.engine.uid) if operation.pk in wanted else None
+
+        for operation, answer in self._all(read):
+            if isinstance(answer, ApiError | Sealed):
+                self._ended(operation, answer, State.FAILED)
+            elif answer is not None:
+                engine = snapshots.apply_one(operation.engine, answer, begun)
+                found = already(operation, engine, begun) if operation.attempts > 1 else None
+                if found is None and (why_not := behaviours[operation.pk].objection(operation, engine)):
+                    found = Outcome(State.FAILED, why_not)
+                if found:
+                    self.outcomes[operation.pk] = found
+
+    def _call(self, operation: Operation) -> Outcome | None:
+        if boot() - self.claimed > WINDOW:
+            return HELD_UP
+        behaviour = VERBS[operation.verb]
+        if behaviour.max_sends > 1:
+            behaviour.call(self.clients.of(operation), operation)
+            return None
+        with self.clients.fresh(operation) as client:  # sent once: over a connection that nobody can have dropped
+            behaviour.call(client, operation)
+        return None
+
+    def _ended(self, operation: Operation, error: ApiError | Sealed | None, otherwise: State) -> None:
+        match error:
+            case Sealed():
+                found = Outcome(State.FAILED, str(error))
+            case ApiError():
+                assert operation.key is not None
+                found = classify(error, operation, operation.key, VERBS[operation.verb].max_sends)
+            case _:
+                found = Outcome(otherwise)
+        self.outcomes[operation.pk] = found
+
+    @transaction.atomic
+    def _record(self, after: datetime) -> list[tuple[Operation, Outcome]]:
+        alike: dict[str, list[Operation]] = defaultdict(list)
+        for operation in self.operations:
+            alike[repr(self.outcomes[operation.pk])].append(operation)
+        done: list[Operation] = []
+        for some in alike.values():
+            outcome = self.outcomes[some[0].pk]
+            done += move_all(some, outcome.state, now=after, note=outcome.note, **facts_of(outcome, after))
+        for connection in {operation.engine.connection for operation in done}:
+            snapshots.look_soon(connection, after)
+        return [(operation, self.outcomes[operation.pk]) for operation in done]
+
+
+class Clients:
+    """A client for each key, kept open from one handful to the next."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._open: dict[Any, EnginesClient] = {}
+        self._lock = threading.Lock()
+
+    def of(self, operation: Operation) -> EnginesClient:
+        """Raises Sealed if the key cannot be unsealed."""
+        with self._lock:
+            if operation.key_id not in self._open:
+                self._open[operation.key_id] = self._stack.enter_context(self.fresh(operation))
+            return self._open[operation.key_id]
+
+    def fresh(self, operation: Operation) -> EnginesClient:
+        """Raises Sealed if the key cannot be unsealed."""
+        assert operation.key is not None
+        return client_for(operation.key, request_id=operation.request_id)
+
+
+def _pause(batch_id: uuid.UUID, ended: list[tuple[Operation, Outcome]]) -> bool:
+    """Have the whole batch wait where the API asked for time or did not answer; say whether that was so."""
+    waits = {
+        operation.engine.connection_id: TROUBLE if outcome.state == State.UNKNOWN else outcome.wait
+        for operation, outcome in ended
+        if outcome.state in (State.UNKNOWN, State.REQUESTED) and outcome != HELD_UP
+    }
+    for connection_id, wait in waits.items():
+        until = db_now() + wait
+        rows = Operation.objects.filter(batch=batch_id, state=State.REQUESTED, next_at__lt=until)
+        rows.filter(engine__connection=connection_id).update(next_at=until)
+    return bool(waits)
