@@ -50,7 +50,7 @@ def visit(chromium, stack):
         page.goto("/accounts/login/")
         page.get_by_label(re.compile("^E-?mail")).fill(email)
         page.get_by_label(re.compile("^Password")).fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Sign in", exact=True).click()
         page.wait_for_url("**/engines/")
         return page
 
