@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.test import Client
 
+from engines.money.guard import LEDGER
 from portal import rates
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
@@ -30,7 +31,7 @@ def uses_database(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def the_log_can_be_flushed():
-    """Tests with real transactions empty all tables at their end; the log's triggers refuse even that."""
+    """Tests with real transactions empty all tables at their end; the log's and the ledger's triggers refuse that."""
     operations = type(connection.ops)
     flush = operations.execute_sql_flush
 
@@ -39,9 +40,11 @@ def the_log_can_be_flushed():
         with transaction.atomic(using=self.connection.alias):
             if guarded:
                 guard.lower(self.connection)
+                LEDGER.lower(self.connection)
             flush(self, statements)
             if guarded:
                 guard.put_up(self.connection)
+                LEDGER.put_up(self.connection)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "execute_sql_flush", flush_without_guard)

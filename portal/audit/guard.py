@@ -4,8 +4,11 @@ Entries and seals take no UPDATE, DELETE, TRUNCATE or overwriting INSERT. The on
 covers may be deleted (see `portal.audit.seals`); `verify_audit` checks that seal's signature. The triggers name both
 tables, so a migration that changes either calls `lower` before and `put_up` after. The owner of the database can do
 that too: against the owner there are checkpoints outside of it.
+
+`append_only` makes such triggers for another table, without an exception.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -83,14 +86,64 @@ SQLITE_DOWN = tuple(
 )
 
 
-def put_up(connection: BaseDatabaseWrapper) -> None:
-    """Create the triggers; fails if they are there."""
-    _run(connection, POSTGRESQL if connection.vendor == "postgresql" else SQLITE)
+@dataclass(frozen=True)
+class Guard:
+    """Triggers by their statements: those that make them, and those that drop them."""
+
+    postgresql: tuple[str, ...]
+    postgresql_down: tuple[str, ...]
+    sqlite: tuple[str, ...]
+    sqlite_down: tuple[str, ...]
+
+    def put_up(self, connection: BaseDatabaseWrapper) -> None:
+        """Create the triggers; fails if they are there."""
+        _run(connection, self.postgresql if connection.vendor == "postgresql" else self.sqlite)
+
+    def lower(self, connection: BaseDatabaseWrapper) -> None:
+        """Drop the triggers, those that are there."""
+        _run(connection, self.postgresql_down if connection.vendor == "postgresql" else self.sqlite_down)
+
+    def put_up_in_migration(self, apps: Any, schema_editor: Any) -> None:
+        self.put_up(schema_editor.connection)
+
+    def lower_in_migration(self, apps: Any, schema_editor: Any) -> None:
+        self.lower(schema_editor.connection)
 
 
-def lower(connection: BaseDatabaseWrapper) -> None:
-    """Drop the triggers, those that are there."""
-    _run(connection, POSTGRESQL_DOWN if connection.vendor == "postgresql" else SQLITE_DOWN)
+def append_only(table: str, name: str, *unique: str) -> Guard:
+    """Return what keeps rows of `table` as they are. `unique` are the columns by which a row could be overwritten."""
+    words = f"the {name} is append-only"
+    each = "EXISTS (SELECT 1 FROM {0} WHERE {1} = NEW.{1})"
+    there = " OR ".join(each.format(table, column) for column in unique)
+    refuse, change, truncate = f"{table}_refuse", f"{table}_no_change", f"{table}_no_truncate"
+    return Guard(
+        postgresql=(
+            f"""CREATE FUNCTION {refuse}() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION '{words}: % is refused', TG_OP USING ERRCODE = 'integrity_constraint_violation';
+            END $$""",
+            f"CREATE TRIGGER {change} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {refuse}()",
+            f"CREATE TRIGGER {truncate} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {refuse}()",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {change}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {truncate}",
+        ),
+        postgresql_down=(
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            f"DROP TRIGGER IF EXISTS {change} ON {table}",
+            f"DROP TRIGGER IF EXISTS {truncate} ON {table}",
+            f"DROP FUNCTION IF EXISTS {refuse}()",
+        ),
+        sqlite=tuple(
+            f"""CREATE TRIGGER {table}_no_{what} BEFORE {event} ON {table} {when}
+            BEGIN SELECT RAISE(ABORT, '{words}: {what} is refused'); END"""
+            for what, event, when in (
+                ("update", "UPDATE", ""),
+                ("delete", "DELETE", ""),
+                ("replace", "INSERT", f"WHEN {there}"),
+            )
+        ),
+        sqlite_down=tuple(f"DROP TRIGGER IF EXISTS {table}_no_{what}" for what in ("update", "delete", "replace")),
+    )
 
 
 def _run(connection: BaseDatabaseWrapper, statements: tuple[str, ...]) -> None:
@@ -99,9 +152,6 @@ def _run(connection: BaseDatabaseWrapper, statements: tuple[str, ...]) -> None:
             cursor.execute(statement)
 
 
-def put_up_in_migration(apps: Any, schema_editor: Any) -> None:
-    put_up(schema_editor.connection)
-
-
-def lower_in_migration(apps: Any, schema_editor: Any) -> None:
-    lower(schema_editor.connection)
+LOG = Guard(POSTGRESQL, POSTGRESQL_DOWN, SQLITE, SQLITE_DOWN)
+put_up, lower = LOG.put_up, LOG.lower
+put_up_in_migration, lower_in_migration = LOG.put_up_in_migration, LOG.lower_in_migration
