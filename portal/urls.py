@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health, reports
-from portal.accounts import account
+from portal.accounts import account, inviting, joining
 from portal.accounts import views as accounts
 from portal.accounts.factors import views as factors
 from portal.accounts.passwords import ChangePassword
@@ -40,6 +40,10 @@ urlpatterns = [
     path("accounts/recovery-codes/new/", factors.new_recovery_codes, name="recovery-codes-new"),
     path("team/", accounts.team, name="team"),
     path("team/switch/", accounts.switch, name="team-switch"),
+    path("team/invite/", inviting.invite, name="invite"),
+    path("team/invitations/<int:invitation>/resend/", inviting.resend, name="invitation-resend"),
+    path("team/invitations/<int:invitation>/revoke/", inviting.revoke, name="invitation-revoke"),
+    path("join/<str:token>/", joining.join, name="join"),
     path("team/members/<int:member>/", accounts.member, name="member"),
     path("team/members/<int:member>/role/", accounts.change_role, name="member-role"),
     path("team/members/<int:member>/remove/", accounts.remove, name="member-remove"),

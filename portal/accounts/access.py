@@ -79,6 +79,10 @@ TABLE: dict[str, dict[str, Who]] = {
     "key-test": {"POST": WRITERS},
     "key-revoke": {"GET": WRITERS, "POST": WRITERS},
     "team": {"GET": ALL},
+    "invite": {"GET": ADMINS, "POST": ADMINS},
+    "invitation-resend": {"POST": ADMINS},
+    "invitation-revoke": {"POST": ADMINS},
+    "join": {"GET": PUBLIC, "POST": PUBLIC},  # its link is signed
     "member": {"GET": ADMINS},
     "member-role": {"POST": ADMINS},
     "member-remove": {"POST": ADMINS},

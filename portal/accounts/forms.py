@@ -4,9 +4,11 @@ from typing import Any
 
 from allauth.account.forms import LoginForm
 from django import forms
+from django.contrib.auth.password_validation import validate_password
 from django.http import HttpRequest, HttpResponse
 
 from portal.accounts import lifetime
+from portal.accounts.models import User
 from portal.accounts.roles import Role
 
 
@@ -23,3 +25,46 @@ class RoleForm(forms.Form):
 
     def clean_role(self) -> Role:
         return Role(self.cleaned_data["role"])
+
+
+class InviteForm(RoleForm):
+    email = forms.EmailField(max_length=254, label="E-mail address")
+    field_order = ("email", "role")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["role"].initial = Role.VIEWER
+
+
+class JoinForm(forms.Form):
+    """Somebody new: a name and a password. The address is the invited one."""
+
+    name = forms.CharField(max_length=100, label="Your name", help_text="What others see.")
+    password1 = forms.CharField(
+        max_length=500,
+        label="Password",
+        strip=False,
+        help_text="At least 12 characters; a few words are fine.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+    password2 = forms.CharField(
+        max_length=500,
+        label="Password, once more",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    def __init__(self, *args: Any, email: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._email = email
+
+    def clean(self) -> dict[str, Any]:
+        first, second = self.cleaned_data.get("password1"), self.cleaned_data.get("password2")
+        if first and second and first != second:
+            self.add_error("password2", "The two are not the same.")
+        elif first:
+            try:
+                validate_password(first, User(email=self._email, name=self.cleaned_data.get("name", "")))
+            except forms.ValidationError as error:
+                self.add_error("password1", error)
+        return self.cleaned_data

@@ -9,7 +9,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from portal.accounts import members
+from portal.accounts import invitations, members
 from portal.accounts.access import may
 from portal.accounts.confirmed import recently_confirmed
 from portal.accounts.forms import RoleForm
@@ -97,6 +97,12 @@ ABILITIES = {
         ("audit-filter-save", "POST"),
         ("audit-filter-forget", "POST"),
     ],
+    "Invite people": [
+        ("invite", "GET"),
+        ("invite", "POST"),
+        ("invitation-resend", "POST"),
+        ("invitation-revoke", "POST"),
+    ],
     "Change roles, remove members": [("member", "GET"), ("member-role", "POST"), ("member-remove", "POST")],
 }
 
@@ -112,8 +118,17 @@ def team(request: PortalRequest) -> HttpResponse:
             "roles": Role,
             "abilities": abilities(),
             "may_change": may(request.membership.role, "member", "GET"),
+            "invitations": open_invitations(request) if may(request.membership.role, "invite", "GET") else [],
         },
     )
+
+
+def open_invitations(request: PortalRequest) -> list[dict[str, Any]]:
+    rows = invitations.open_in(request.team).select_related("team").order_by("-pk")
+    return [
+        {"row": row, "state": invitations.state_of(row, row.nonce), "link": invitations.link(request, row)}
+        for row in rows
+    ]
 
 
 def of_own_team(view: Callable[[PortalRequest, int], HttpResponse]) -> Callable[..., HttpResponse]:

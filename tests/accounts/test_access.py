@@ -10,7 +10,7 @@ from portal.accounts.views import ABILITIES
 
 CAST = {"ada": "admin", "olga": "operator", "bill": "billing", "audra": "auditor", "victor": "viewer"}
 ARGUMENTS = {"uid": "eng_none", "pk": "00000000-0000-0000-0000-000000000000", "number": 1, "member": 1}
-ARGUMENTS |= {"key": ARGUMENTS["pk"], "connection": 1}
+ARGUMENTS |= {"key": ARGUMENTS["pk"], "connection": 1, "invitation": 1, "token": "none"}
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from engines.models import Engine, Operation
 from portal.accounts.access import TABLE
-from portal.accounts.models import Membership
+from portal.accounts.models import Invitation, Membership
 from portal.audit.models import Entry
 from portal.vault.models import StoredKey
 from tests.accounts.test_access import patterns
@@ -17,6 +18,9 @@ def theirs(name, engine, operation):
     """The address of that name with the ids of Acme's rows."""
     member = Membership.objects.filter(team=engine.team).values_list("pk", flat=True)[0]
     wanted = next(entry for entry in patterns() if entry.name == name).pattern.converters
+    invitation = Invitation.objects.create(
+        team=engine.team, email="new@acme.example", role="viewer", nonce="n", expires_at=timezone.now()
+    )
     first = Entry.objects.filter(team=engine.team).order_by("number").first()
     key = str(StoredKey.objects.of(engine.team).values_list("pk", flat=True)[0])
     ids = {
@@ -26,6 +30,8 @@ def theirs(name, engine, operation):
         "member": member,
         "key": key,
         "connection": engine.connection_id,
+        "invitation": invitation.pk,
+        "token": "none",
     }
     return reverse(name, kwargs={key: ids[key] for key in wanted})
 
