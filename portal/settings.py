@@ -230,10 +230,11 @@ TEAM_RATE_FACTOR = 10
 
 # The embedded Engines API. API_URL is its own address as engines on other machines reach it.
 API_URL = env.str("API_URL", f"http://127.0.0.1:{API_PORT}").rstrip("/")
-API_RATES = {  # of one key
+API_RATES = {  # of one key; without a valid one, of one address
     "read": env.str("API_RATE_READ", "6000/minute"),
     "write": env.str("API_RATE_WRITE", "1200/minute"),
     "run": env.str("API_RATE_RUN", "1200/minute"),
+    "failed": env.str("API_RATE_FAILED", "300/minute"),
 }
 API_RATES_STORE = env.str("API_RATES_STORE", "memory://")  # redis://… where several processes share the limits
 LAST_MINUTES = env.int("LAST_MINUTES", 5)  # before the end of a machine's paid time it gets no new tasks

@@ -19,14 +19,14 @@ from engines.controlplane.routes.common import answer, faults, refuse_constant
 
 
 class Strict(Parser):
-    """JSON that both databases can store: no NaN, no NUL, no half surrogates."""
+    """JSON that both databases can store: no NaN, no NUL, no half surrogates, nothing endless or endlessly deep."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
         body: DictStrAny = json.loads(request.body, parse_constant=refuse_constant)
         if not isinstance(body, dict | None):
             raise ValueError("the body is not an object")
-        if b"\\u" in request.body and storable(body) != body:
-            raise ValueError("a text has characters that cannot be stored")
+        if storable(body) != body:
+            raise ValueError("the body holds what cannot be stored")
         return body
 
 
@@ -69,7 +69,10 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def dist(request: HttpRequest, name: str) -> Any:
     """A file of the engine's releases: manifests and archives. Needs no key."""
     folder = releases.folder().resolve()
-    found = (folder / name).resolve()
-    if not found.is_relative_to(folder) or not found.is_file():
-        raise problems.not_found("release")
-    return FileResponse(found.open("rb"))
+    try:
+        found = (folder / name).resolve()
+        if found.is_relative_to(folder) and found.is_file():
+            return FileResponse(found.open("rb"))
+    except OSError:  # no file can have such a name
+        pass
+    raise problems.not_found("release")

@@ -64,7 +64,8 @@ def _admit(scope: Message) -> Session:
     path = PATH.fullmatch(scope["path"])
     if path is None:
         raise problems.not_found("socket")
-    key = auth.check(headers.get("authorization", ""), "engines:write")
+    address = (scope.get("client") or ("",))[0]
+    key = auth.check(headers.get("authorization", ""), "engines:write", address)
     if "origin" in headers:
         raise Problem(403, "forbidden", "This socket is for engines, not for browsers.")
     if wire.SUBPROTOCOL not in scope.get("subprotocols", ()):

@@ -1,12 +1,14 @@
 """The engine's frames, read with care. What passes here can be stored on both databases."""
 
 import json
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines import wire
 
+MOST_DEEP = 100  # levels of JSON in a document that is kept
 Id = Field(min_length=1, max_length=100)
 
 
@@ -99,15 +101,22 @@ def read(message: str) -> Incoming:
         raise BadFrame(f"{kind}: {where or 'data'} is not as agreed") from error
 
 
-def storable(value: Any) -> Any:
-    """Return `value` without what PostgreSQL refuses (NUL, half surrogates): a result must always find its row."""
+def storable(value: Any, deep: int = MOST_DEEP) -> Any:
+    """Return `value` without what no database here takes: a result must always find its row.
+
+    NUL and half surrogates become U+FFFD and ?, a number beyond all floats None, and so does what is nested too deep.
+    """
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, list | dict):
+        return value
+    if not deep:
+        return None
     if isinstance(value, list):
-        return [storable(item) for item in value]
-    if isinstance(value, dict):
-        return {storable(name): storable(item) for name, item in value.items()}
-    return value
+        return [storable(item, deep - 1) for item in value]
+    return {storable(name): storable(item, deep - 1) for name, item in value.items()}
 
 
 def text(frame: wire.Frame) -> str:

@@ -51,7 +51,7 @@ def _head(channel: str) -> dict[str, str] | None:
 def _local(channel: str) -> dict[str, Any] | None:
     try:
         return _object(folder().joinpath(_name(channel)).read_bytes())
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
@@ -72,6 +72,6 @@ def _fetched(channel: str) -> dict[str, Any] | None:
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(body[:MOST_BYTES])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -1,16 +1,30 @@
 """What requests must look like, and what answers do: the source of /openapi.json."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import AwareDatetime, BaseModel, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, field_validator
 
 from engines.controlplane.enums import Infra, OnEngineLoss, Visibility
 
 MOST_TARGETS = 100
 Text = Field(default="", max_length=200)
+
+
+def in_the_calendar(moment: datetime) -> datetime:
+    """Return the time if it can be kept, and read again in every zone. Raises ValueError."""
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this time is beyond the calendar") from error
+    if not 1 < utc.year < 9999:
+        raise ValueError("this time is beyond the calendar")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_the_calendar)]
 
 
 # Requests. Not ninja's Schema: that one reads attributes off anything, and takes a text for an object.
@@ -119,7 +133,7 @@ class RunIn(BaseModel):
 
 
 class AutoDelete(BaseModel):
-    date_threshold: AwareDatetime | None = Field(default=None, description="When the paid time ends.")
+    date_threshold: Moment | None = Field(default=None, description="When the paid time ends.")
     spend_threshold: Decimal | None = Field(
         default=None, gt=0, le=10_000_000, max_digits=12, decimal_places=2, description="Dollars, as text."
     )
@@ -177,7 +191,9 @@ class ResourcesIn(BaseModel):
 class KeyIn(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     scopes: list[str] = Field(default=[], max_length=50, description="Empty: all that the calling key may do.")
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = Field(
+        default=None, description="Not after the calling key's own end, which is also the default."
+    )
     scope: Literal["user", "workspace"] = "workspace"
 
     @field_validator("scopes", mode="before")

@@ -49,6 +49,20 @@ def test_a_key_that_has_expired_already_is_not_made(caller):
     assert code(caller.post("/apikeys", {"name": "x", "expires_at": past})) == (422, "validation_error")
 
 
+def test_a_key_that_ends_makes_none_that_outlives_it(team):
+    end = (now() + timedelta(hours=1)).replace(microsecond=0)
+    brief = Caller(keys.issue(team, "brief", expires_at=end)[1])
+    made = brief.post("/apikeys", {"name": "heir"}).json()
+    assert made["expires_at"].startswith(end.isoformat()[:19])
+    later = (end + timedelta(seconds=1)).isoformat()
+    assert code(brief.post("/apikeys", {"name": "longer", "expires_at": later})) == (422, "validation_error")
+
+
+@pytest.mark.parametrize("when", ["9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+23:59"])
+def test_an_end_beyond_the_calendar_is_refused(caller, when):
+    assert code(caller.post("/apikeys", {"name": "x", "expires_at": when})) == (422, "validation_error")
+
+
 def test_a_deleted_key_opens_nothing_and_is_gone_from_the_list(caller):
     made = caller.post("/apikeys", {"name": "short-lived"}).json()
     assert caller.delete(f"/apikeys/{made['id']}").status_code == 204

@@ -92,6 +92,20 @@ def test_a_body_of_a_wrong_shape_names_the_field(caller):
     assert answer.json()["meta"]["fields"][0]["field"] == "app"
 
 
+@pytest.mark.parametrize("value", ["1e400", "[" * 500 + "]" * 500, "[" * 100_000, "1" + "0" * 5000, "NaN"])
+def test_a_body_that_no_database_holds_is_a_400(caller, value):
+    state = f'{{"local_engine_state": {{"name": "x"}}, "system_info": {{"ram": {{"total": {value}}}}}}}'
+    assert caller.post("/engines/register", state).status_code == 400
+    assert caller.get("/engines", filters=value[:9000]).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "a/" * 3000, "manifest.json/x", "..%2f..%2f..%2fetc/passwd", "..//etc/passwd"]
+)
+def test_a_release_that_cannot_be_a_file_is_a_404(caller, name):
+    assert caller.get(f"/dist/engine/{name}").status_code == 404
+
+
 def test_a_large_body_is_refused_before_it_is_read(caller, settings):
     large = json.dumps({"app": "sleep", "input": {"x": "y" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE}})
     answer = caller.post("/run", large)

@@ -174,6 +174,13 @@ def test_a_result_with_what_a_database_refuses_still_finds_its_row(agent, runnin
     assert again(running).output == "a\ufffdb?c"
 
 
+def test_a_result_that_no_database_holds_as_it_is_still_finds_its_row(agent, running):
+    deep = "[" * 500 + "]" * 500
+    data = f'{{"task_id": "{running.pk}", "status": "completed", "output": {{"deep": {deep}, "much": [1e400, 1]}}}}'
+    agent.say(frames.read(f'{{"type": "task_result", "data": {data}}}'))
+    assert again(running).output["much"] == [None, 1]
+
+
 def test_no_result_is_too_many_for_a_hello():
     many = [{"task_id": f"t{number}", "status": "completed"} for number in range(5000)]
     assert len(frames.read(json.dumps({"type": "hello", "data": {"results": many}})).results) == 5000

@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils.timezone import now
 
-from engines.controlplane import idempotency, keys, ratelimits
+from engines.controlplane import clouds, connection, idempotency, keys, ratelimits
 from engines.controlplane.models import Answered, Engine, Task
+from engines.controlplane.problems import Problem
+from engines.controlplane.providers.base import Unclear
 from tests.controlplane.conftest import Caller
 
 
@@ -16,7 +18,7 @@ def code(answer):
 
 @pytest.fixture
 def two_a_minute(settings):
-    settings.API_RATES = {"read": "2/minute", "write": "2/minute", "run": "1/minute"}
+    settings.API_RATES = {"read": "2/minute", "write": "2/minute", "run": "1/minute", "failed": "2/minute"}
     ratelimits._limiter.cache_clear()
     yield
     ratelimits._limiter.cache_clear()
@@ -52,6 +54,64 @@ def test_what_is_refused_is_not_done(caller, two_a_minute):
     caller.post("/run", {"app": "sleep"})
     assert caller.post("/run", {"app": "sleep"}).status_code == 429
     assert Task.objects.count() == 1
+
+
+def test_what_a_key_may_not_do_counts_too(team, two_a_minute):
+    watcher = Caller(keys.issue(team, "watcher", ["tasks:read"])[1])
+    assert [watcher.get("/engines").status_code for _ in range(3)] == [403, 403, 429]
+
+
+@pytest.mark.parametrize("wrong", ["", "inf_guessed"])
+def test_a_flood_without_a_valid_key_is_told_to_wait_and_holds_up_no_valid_one(caller, two_a_minute, wrong):
+    stranger = Caller(wrong)
+    assert [stranger.get("/engines").status_code for _ in range(3)] == [401, 401, 429]
+    assert 1 <= int(stranger.get("/engines")["Retry-After"]) <= 60
+    assert caller.get("/engines").status_code == 200
+
+
+def test_a_flood_of_handshakes_without_a_valid_key_is_told_to_wait(agent, two_a_minute):
+    scope = {"path": f"/engines/{agent.id}/ws", "headers": [], "client": ("198.51.100.7", 4711)}
+
+    def status(**more):
+        with pytest.raises(Problem) as refused:
+            connection._admit(scope | more)
+        return refused.value.status
+
+    assert [status() for _ in range(3)] == [401, 401, 429]
+    assert status(client=("198.51.100.8", 4711)) == 401
+
+
+def test_all_addresses_of_one_ipv6_network_are_one_caller(two_a_minute):
+    for address in ("2001:db8::1", "2001:db8::2"):
+        ratelimits.take_failure(address)
+    with pytest.raises(Problem):
+        ratelimits.take_failure("2001:db8::3")
+    ratelimits.take_failure("2001:db8:0:1::1")
+
+
+def test_what_needs_no_key_is_counted_by_address(caller, cloud, two_a_minute):
+    caller.key = ""
+    assert [caller.get("/instances/types").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_cloud_that_does_not_answer_is_not_asked_by_everybody(caller, monkeypatch):
+    asked = []
+
+    class Away:
+        name = "away"
+
+        def types(self):
+            asked.append(1)
+            raise Unclear("no answer")
+
+    clouds_here = type("Clouds", (), {"all": lambda self: [Away()]})()
+    monkeypatch.setattr(clouds, "_clouds", lambda: clouds_here)
+    monkeypatch.setattr(clouds, "_read", {})
+    assert [caller.get("/instances/types").status_code for _ in range(3)] == [502] * 3
+    assert len(asked) == 1
+    clouds._read["away"] = (0.0, clouds._read["away"][1])  # the pause is over
+    caller.get("/instances/types")
+    assert len(asked) == 2
 
 
 def test_the_same_request_again_is_answered_and_not_done_again(caller):

@@ -87,7 +87,7 @@ def _json(name: str, text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise problems.invalid_request(f"{name} is not JSON.") from error
     if storable(found) != found:
-        raise problems.invalid_request(f"{name} has characters that cannot be stored.")
+        raise problems.invalid_request(f"{name} has what cannot be stored.")
     return found
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.timezone import now
 from ninja import Query, Router
 
-from engines.controlplane import clouds, dto, keys, listing, problems, streams
+from engines.controlplane import clouds, dto, keys, listing, problems, ratelimits, streams
 from engines.controlplane import schemas as s
 from engines.controlplane.auth import Bearer, key_of, team_of
 from engines.controlplane.idempotency import once
@@ -39,7 +39,10 @@ def create_key(request: HttpRequest, asked: s.KeyIn) -> HttpResponse:
         raise problems.insufficient_scope(lacking[0])
     if asked.expires_at is not None and asked.expires_at <= now():
         raise problems.invalid_value("expires_at must be in the future.", field="expires_at")
-    row, text = keys.issue(team_of(request), asked.name, wanted, asked.expires_at)
+    expires_at = asked.expires_at or caller.expires_at
+    if caller.expires_at is not None and expires_at is not None and expires_at > caller.expires_at:
+        raise problems.invalid_value("expires_at must not be after the calling key's own end.", field="expires_at")
+    row, text = keys.issue(team_of(request), asked.name, wanted, expires_at)
     made = answer(dto.api_key(row, text))
     made.shown_once = True  # type: ignore[attr-defined]  # for Idempotency-Key, which must not keep it
     return made
@@ -141,6 +144,7 @@ def list_transactions(request: HttpRequest, asked: s.ListIn | None = None) -> Ht
 @router.get("/instances/types", response={200: list[s.InstanceTypeOut], **PROBLEMS, 502: s.ProblemOut})
 def instance_types(request: HttpRequest, asked: Query[s.TypesQuery]) -> HttpResponse:
     """The machines that can be rented, with their prices in cents an hour. Needs no key."""
+    ratelimits.take_anonymous(request.META.get("REMOTE_ADDR", ""))
     try:
         found = clouds.types()
     except (Refused, Unclear) as trouble:
