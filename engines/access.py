@@ -1,5 +1,6 @@
 """Who may reach an engine, and with whose key."""
 
+from collections.abc import Iterable
 from functools import partial
 
 from django.db.models import QuerySet
@@ -8,7 +9,7 @@ from django.shortcuts import get_object_or_404
 
 from engines.api.client import EnginesClient
 from engines.models import Engine, Operation
-from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.operations.verbs import VERBS, blocker, waits_for
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
@@ -65,13 +66,24 @@ def client_to(connection: Connection, secret: Secret, *, request_id: str = "", t
     )
 
 
-def why_not(verb: str, engine: Engine, *, role: str, key: StoredKey | None, busy: Operation | None) -> str:
-    """Say why this person cannot ask this of this engine now; "" if they can."""
+def why_not(
+    verb: str,
+    engine: Engine,
+    *,
+    role: str,
+    key: StoredKey | None,
+    opened: Iterable[Operation],
+    may_wait: bool = False,
+) -> str:
+    """Say why this person cannot ask this of this engine now; "" if they can.
+
+    `opened` are the open operations on it. `may_wait`: an engine that is offline may be asked when it is back.
+    """
     if not may(role, f"engine-{verb}"):
         return f"Your role ({role.title()}) may not {verb} engines. Ask an admin of the team."
-    if busy is not None and not takes_the_place_of(verb, busy):
+    if busy := blocker(verb, opened):
         return f"{busy.get_verb_display()} by {busy.requested_name} is under way."
-    if refusal := VERBS[verb].refusal(engine):
+    if not (may_wait and waits_for(verb, engine)) and (refusal := VERBS[verb].refusal(engine)):
         return refusal
     if key is None:
         return "You have no key for this API yet. Add one on the Keys page."

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from engines.models import Batch, Engine, Operation
 from engines.operations import turns
 from engines.operations.moves import Decider, move_all
 from engines.operations.request import Wish, request_all
-from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.operations.verbs import VERBS, blocker
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -119,36 +120,43 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
     engines = list(rows.select_related("connection").order_by("name", "pk")[: MOST + 1])
     made = Plan(verb, left_out=max(0, len(engines) - MOST))
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
-    opened = {each.engine_id: each for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress")}
+    opened: dict[int, list[Operation]] = defaultdict(list)
+    for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress"):
+        opened[each.engine_id].append(each)
     for engine in engines[:MOST]:
         engine.team = team
-        key, busy = keys.get(engine.connection_id), opened.get(engine.pk)
-        if refusal := why_not(verb, engine, role=role, key=key, busy=busy):
-            made.wont.append((engine, _kind(verb, engine, busy), refusal))
+        key, opened_here = keys.get(engine.connection_id), opened[engine.pk]
+        if refusal := why_not(verb, engine, role=role, key=key, opened=opened_here):
+            made.wont.append((engine, _kind(verb, engine, opened_here), refusal))
         else:
             made.will.append(engine)
     if verb in TAKING:
         if within_guard:
             _hold_back(made, team, opened)
-        made.breaches = breaches((each for each in made.will if takes(each, opened.get(each.pk))), team)
+        made.breaches = breaches((each for each in made.will if takes(each, _under_way(opened[each.pk]))), team)
     return made
 
 
-def _kind(verb: Verb, engine: Engine, busy: Operation | None) -> Skip:
-    if busy is not None and not takes_the_place_of(verb, busy):
+def _under_way(opened: Iterable[Operation]) -> Operation | None:
+    """Return what is done to the engine now: buying time for its machine does nothing to it."""
+    return next((each for each in opened if each.verb != Verb.EXTEND), None)
+
+
+def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:
+    if blocker(verb, opened):
         return Skip.BUSY
     if VERBS[verb].refusal(engine):
         return Skip.OFFLINE if engine.status == EngineStatus.DISCONNECTED else Skip.STATE
     return Skip.RIGHT
 
 
-def _hold_back(made: Plan, team: Team, opened: dict[int, Operation]) -> None:
+def _hold_back(made: Plan, team: Team, opened: dict[int, list[Operation]]) -> None:
     """Keep only as many of each pool as the guard allows, those with the least to finish first."""
     left = {pool: room.left for pool, room in rooms(team).items()}
     keep = []
     for engine in sorted(made.will, key=lambda each: (each.workers_busy, each.name)):
         pool = pool_of(engine)
-        if not takes(engine, opened.get(engine.pk)):
+        if not takes(engine, _under_way(opened[engine.pk])):
             keep.append(engine)
         elif left.get(pool, 0) > 0:
             left[pool] -= 1

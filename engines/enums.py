@@ -56,6 +56,7 @@ class Verb(TextChoices):
 class State(TextChoices):
     """An operation's state. The moves between them are in engines/operations/moves.py."""
 
+    WAITING = "waiting", "Waits for the engine"  # to be sent when the engine is back
     REQUESTED = "requested", "Requested"  # saved; no worker has it yet
     CHECKING = "checking", "Checking"  # money only: price and time are read again before anything is sent
     SENDING = "sending", "Sending"  # one worker is calling the API, or was when it died
@@ -75,6 +76,7 @@ class State(TextChoices):
 
 OPEN = frozenset(
     {
+        State.WAITING,
         State.REQUESTED,
         State.CHECKING,
         State.SENDING,

@@ -12,6 +12,8 @@ from engines.api.redact import mask
 from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, Verb
 from engines.models import Engine
+from engines.operations.behaviour import DEADLINE, PATIENCE
+from engines.operations.verbs import waits_for
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 from portal.vault.addresses import BadAddress, checked, is_listed
@@ -62,6 +64,35 @@ class ConfirmForm(WhyForm):
 
 
 FINAL = (Verb.STOP, Verb.DELETE)  # cannot be undone
+
+PATIENCES = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
+
+
+class DrainForm(ConfirmForm):
+    """An engine that is offline is drained when it comes back."""
+
+    patience = forms.ChoiceField(
+        required=False,
+        label="Wait for it for up to",
+        choices=list(PATIENCES.items()),
+        initial="168",
+        help_text="If it has not come back by then, nothing is sent.",
+    )
+    field_order = ("reason", "patience", "deadline")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if waits_for(Verb.DRAIN, self.engine):
+            self.fields["deadline"].label = "Once it is sent, tell me if it takes longer than"
+        else:
+            del self.fields["patience"]
+
+    def parameters(self) -> dict[str, Any]:
+        if "patience" not in self.fields:
+            return {}
+        patience = int(self.cleaned_data["patience"] or self.fields["patience"].initial)
+        return {PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
+
 
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
 
@@ -152,6 +183,7 @@ class StopForm(TypedForm):
 
 def form_of(verb: Verb) -> type[ConfirmForm]:
     forms_of: dict[str, type[ConfirmForm]] = {
+        Verb.DRAIN: DrainForm,
         Verb.UPDATE: UpdateForm,
         Verb.RESTART: RestartForm,
         Verb.STOP: StopForm,

@@ -118,6 +118,7 @@ class Operation(models.Model):
     requested_name = models.CharField(max_length=150)
     role = models.CharField(max_length=20)
     batch = models.ForeignKey(Batch, null=True, on_delete=models.SET_NULL, related_name="operations")
+    retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
     request_id = models.CharField(max_length=64)
     address = models.CharField(max_length=64, blank=True)
     key = models.ForeignKey(StoredKey, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -141,8 +142,15 @@ class Operation(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["engine"], condition=Q(state__in=sorted(OPEN)), name="one_open_operation_per_engine"
-            )
+                fields=["engine"],
+                condition=Q(state__in=sorted(OPEN)) & ~Q(verb="extend"),
+                name="one_open_operation_per_engine",
+            ),
+            models.UniqueConstraint(
+                fields=["engine"],
+                condition=Q(state__in=sorted(OPEN), verb="extend"),
+                name="one_open_purchase_per_engine",
+            ),
         ]
         indexes = [
             models.Index(fields=["team", "-requested_at", "id"]),

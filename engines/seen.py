@@ -89,7 +89,8 @@ def _end(text: Any, zone: tzinfo) -> str:
 
 
 def _replaced(verb: Verb, engine: Engine) -> str:
-    busy = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).first()
-    if busy is None or not takes_the_place_of(verb, busy):
+    opened = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN)
+    busy = next((other for other in opened if takes_the_place_of(verb, other)), None)
+    if busy is None:
         return ""
     return f"the {busy.verb} that {busy.requested_name} asked for: {busy.reason}"

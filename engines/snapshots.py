@@ -226,7 +226,8 @@ def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: date
 
 
 def _history(engine: Engine, before: str, at: datetime) -> None:
-    operation = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).first()
+    rows = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN)
+    operation = rows.exclude(verb=Verb.EXTEND).first()  # paid time changes no status
     Change.objects.create(
         team=engine.team, engine=engine, at=at, before=before, after=engine.status, operation=operation
     )

@@ -36,7 +36,9 @@ def buy(
     Sent twice, the same quote returns the same operation. Raises limits.Frozen, limits.OverLimit, request.Busy if
     another operation on the engine is open, and request.Changed if the quote's id was used with other words.
     """
-    Team.objects.select_for_update().get(pk=engine.team_id)  # one purchase of a team at a time: limits are counted
+    Team.objects.select_for_update(no_key=True).get(
+        pk=engine.team_id
+    )  # one purchase of a team at a time: limits are counted
     wish = Wish(quote.id, Verb.EXTEND, reason, DEADLINE, quote.parameters())
     if earlier := Operation.objects.of(engine.team).filter(pk=quote.id).first():
         return _same(earlier, wish, engine, user)

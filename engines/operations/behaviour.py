@@ -31,6 +31,8 @@ SENDS: dict[str, int] = {
     Verb.DELETE: 3,  # level, and final
     Verb.EXTEND: 1,  # money; only where the API said 429 and a reading shows no effect does it go on (engines/money)
 }
+# The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
+PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
 # A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).
 GRACE = timedelta(seconds=20)
 

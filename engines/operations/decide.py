@@ -15,7 +15,7 @@ LONGER = timedelta(hours=2)
 
 def cancel(operation: Operation, *, by: Decider, now: datetime) -> None:
     """Take it back before it is sent, or sent again: what was sent stays sent."""
-    _only_in(State.REQUESTED, operation)
+    _only_in(State.WAITING if operation.state == State.WAITING else State.REQUESTED, operation)
     again = " again" if operation.attempts else ""
     move(operation, State.CANCELLED, now=now, by=by, note=f"Cancelled by {by.user} before it was sent{again}.")
 

@@ -16,6 +16,7 @@ FORGOT = (
     "Send the drain again or close this operation."
 )
 GONE = "The API no longer knows this engine. Nobody saw it finish: look at its tasks, then close this operation."
+WAITS = "The engine is offline. The drain is sent as soon as it is seen again."
 SILENT = "The engine went silent while it drained. Its tasks are not given up: it goes on when the engine is back."
 
 
@@ -38,6 +39,12 @@ class Drain:
         return f"The engine is {engine.status}; only a running engine can be drained."
 
     def consequences(self, engine: Engine, running: int) -> list[str]:
+        if engine.status == EngineStatus.DISCONNECTED:
+            return [
+                f"{engine.name} is offline: nothing is sent now. It is looked for every few seconds.",
+                "Once it is back, the drain is sent before anything else. A task may still reach it in that moment.",
+                "Until then it can be cancelled. If the engine does not come back in time, it ends by itself.",
+            ]
         tasks = {0: "Nothing runs on it now", 1: "The one task that runs now is finished first"}
         return [
             f"{engine.name} takes no new task once it gets the signal; tasks aimed at it wait or go elsewhere.",
@@ -53,6 +60,8 @@ class Drain:
         return client.drain(operation.engine.uid)
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
+        if operation.state == State.WAITING:
+            return self._back(engine)
         progress = progress_of(engine)
         match engine.status:
             case EngineStatus.STOPPED:
@@ -66,6 +75,17 @@ class Drain:
             case "deleted":
                 return Judgement(State.NEEDS_ATTENTION, GONE)
         return Judgement(State(operation.state), f"The API calls the engine “{engine.status}”.", progress)
+
+    def _back(self, engine: Engine) -> Judgement:
+        """Say whether an engine that was waited for can be asked now."""
+        match engine.status:
+            case EngineStatus.RUNNING | EngineStatus.DRAINING:
+                return Judgement(State.REQUESTED, "The engine is back. Sending it.")
+            case EngineStatus.STOPPED:
+                return Judgement(State.CANCELLED, "The engine was stopped meanwhile: there is nothing to drain.")
+            case "deleted":
+                return Judgement(State.CANCELLED, "The API no longer knows the engine. Nothing was sent.")
+        return Judgement(State.WAITING, WAITS)
 
     def _not_draining(self, operation: Operation, now: datetime) -> Judgement:
         state = State(operation.state)

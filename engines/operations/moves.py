@@ -25,6 +25,7 @@ AT_ONCE = 500  # operations that are moved with one statement
 # What may end any operation that was sent: its effect, the engine's word that it failed, or a stronger operation.
 WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
 MOVES: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.REQUESTED, State.CANCELLED, State.SUPERSEDED}),
     State.REQUESTED: frozenset({State.SENDING, State.CANCELLED, State.SUPERSEDED}),
     State.CHECKING: frozenset(
         {
@@ -44,6 +45,7 @@ MOVES: dict[State, frozenset[State]] = {
             State.SUCCEEDED,
             State.UNKNOWN,
             State.REQUESTED,
+            State.WAITING,
             State.REFUSED,
             State.FAILED,
         }
@@ -72,7 +74,7 @@ EXTEND_MOVES = MOVES | {
     ),
     State.UNKNOWN: frozenset({State.SUCCEEDED, State.FAILED, State.NEEDS_ATTENTION}),
     State.NEEDS_ATTENTION: frozenset({State.SUCCEEDED, State.FAILED}),
-    **{state: frozenset() for state in (State.ACCEPTED, State.WORKING, State.LOST_CONTACT, State.STUCK)},
+    **{state: frozenset() for state in (State.WAITING, State.ACCEPTED, State.WORKING, State.LOST_CONTACT, State.STUCK)},
 }
 
 # The moves that an auditor wants to see; the others are on the operation's own timeline.

@@ -10,9 +10,10 @@ from django.db import IntegrityError, transaction
 
 from engines.enums import OPEN, State, Verb
 from engines.models import Batch, Engine, Moment, Operation
+from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import AT_ONCE, Decider, Moved, announce, audit, entry, move, move_all
-from engines.operations.verbs import SUPERSEDES, takes_the_place_of
-from portal.accounts.models import User
+from engines.operations.verbs import BESIDE, SUPERSEDES, blocker, takes_the_place_of
+from portal.accounts.models import Team, User
 from portal.audit.log import record_all
 from portal.audit.origin import Origin
 from portal.live.bus import publish
@@ -43,6 +44,7 @@ class Wish:
     reason: str
     deadline: timedelta
     parameters: dict[str, Any]
+    retry_of: uuid.UUID | None = None  # the operation that is tried again
 
 
 def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
@@ -59,27 +61,32 @@ def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: O
 
 
 def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
-    _supersede(wish, engine, Decider(user, origin), now)
+    _make_room(wish, engine, Decider(user, origin), now)
     operation = _row(wish, engine, user, key, origin, now)
     operation.save(force_insert=True)
-    Moment.objects.create(operation=operation, at=now, state=State.REQUESTED, text=_asked(user, wish))
+    Moment.objects.create(operation=operation, at=now, state=operation.state, text=_asked(user, wish))
     audit(operation, f"engine.{wish.verb}", by=Decider(user, origin))
     announce(operation)
     # The one allowed cycle: operations name their task, the task calls operations.
     from engines.tasks import wake
 
-    wake_after_commit(wake, str(operation.pk))
+    if operation.state == State.REQUESTED:
+        wake_after_commit(wake, str(operation.pk))
     return operation
 
 
 def _row(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+    waits = PATIENCE in wish.parameters
+    first_look = now + timedelta(hours=wish.parameters.get(PATIENCE, 0))
     return Operation(
         id=wish.id,
         team=engine.team,
         engine=engine,
         engine_name=engine.name,
         verb=wish.verb,
+        state=State.WAITING if waits else State.REQUESTED,
         parameters=wish.parameters,
+        retry_of=_earlier_try(wish, engine),
         reason=wish.reason,
         requested_by=user,
         requested_name=str(user)[:150],
@@ -89,9 +96,9 @@ def _row(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin,
         key=key,
         key_label=str(key),
         requested_at=now,
-        deadline_at=now + wish.deadline,
+        deadline_at=first_look if waits else now + wish.deadline,
         moved_at=now,
-        next_at=now,
+        next_at=first_look,
     )
 
 
@@ -113,7 +120,9 @@ def request_all(
 
     `in_turn`: none is due before `engines.turns.release` says so. No worker is woken.
     """
-    asked = list(wishes)
+    every = list(wishes)
+    paying = _being_paid(every)
+    asked = [each for each in every if each[1].pk not in paying]
     _supersede_all(asked, Decider(user, origin), now)
     rows = [_row(wish, engine, user, key, origin, now) for wish, engine, key in asked]
     for row in rows:
@@ -128,7 +137,22 @@ def request_all(
     by = Decider(user, origin)
     record_all([entry(row, f"engine.{row.verb}", by=by) for row in ours], team=batch.team, actor=user)
     publish(batch.team_id, "operations", "engines")
-    return [row.engine for row in rows if row.pk not in made]
+    return [engine for wish, engine, _ in every if wish.id not in made]
+
+
+def _being_paid(asked: list[tuple[Wish, Engine, StoredKey]]) -> set[int]:
+    """Return the engines of a batch that have to wait, because time is being bought for them at this moment."""
+    if not asked or frozenset({Verb.EXTEND, asked[0][0].verb}) in BESIDE:
+        return set()
+    team = asked[0][1].team
+    _lock(team)
+    rows = Operation.objects.of(team).filter(verb=Verb.EXTEND, state__in=OPEN)
+    return set(rows.values_list("engine", flat=True))
+
+
+def _lock(team: Team) -> None:
+    """Keep purchases, and what must not be open beside one, apart: the database's constraint is of one kind each."""
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
 
 
 def _supersede_all(asked: list[tuple[Wish, Engine, StoredKey]], by: Decider, now: datetime) -> None:
@@ -142,12 +166,28 @@ def _supersede_all(asked: list[tuple[Wish, Engine, StoredKey]], by: Decider, now
     move_all(others, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {verb} instead.")
 
 
-def _supersede(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
-    """End the open operation whose place this one takes: it is stronger, and its dialog said so."""
-    other = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).select_related("team").first()
-    if other is not None and other.pk != wish.id and takes_the_place_of(wish.verb, other):
-        note = f"{by.user} asked for a {wish.verb} instead."
-        move(other, State.SUPERSEDED, now=now, by=by, note=note)
+def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
+    """End the open operation whose place this one takes: it is stronger, and its dialog said so.
+
+    Raises Busy if another one has to end first. Of one kind, the database lets only one be open; a purchase and what
+    must not be open beside it, such as a stop, are kept apart by the team's lock.
+    """
+    rows = Operation.objects.of(engine.team)
+    if frozenset({Verb.EXTEND, wish.verb}) not in BESIDE:
+        _lock(engine.team)
+    if rows.filter(pk=wish.id).exists():
+        return  # the same form again
+    opened = list(rows.filter(engine=engine, state__in=OPEN).select_related("team"))
+    if other := blocker(wish.verb, opened):
+        raise Busy(other)
+    for other in opened:
+        if takes_the_place_of(wish.verb, other):
+            move(other, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {wish.verb} instead.")
+
+
+def _earlier_try(wish: Wish, engine: Engine) -> Operation | None:
+    rows = Operation.objects.of(engine.team).filter(engine=engine, verb=wish.verb).exclude(state__in=OPEN)
+    return rows.filter(pk=wish.retry_of).first() if wish.retry_of else None
 
 
 def _earlier(wish: Wish, engine: Engine, user: User) -> Operation:

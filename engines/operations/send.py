@@ -15,6 +15,7 @@ from engines.clock import now as db_now
 from engines.enums import State, Verb
 from engines.models import Operation
 from engines.money import send as money
+from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import Moved, move
 from engines.operations.verbs import VERBS
 from portal.accounts.access import may
@@ -68,7 +69,11 @@ def _send(operation: Operation, now: datetime) -> None:
 
 
 def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
-    move(operation, outcome.state, now=after, note=outcome.note, **facts_of(outcome, after))
+    facts = facts_of(outcome, after)
+    if outcome.state == State.WAITING:  # until when it was to wait from the start
+        end = operation.requested_at + timedelta(hours=operation.parameters[PATIENCE])
+        facts |= {"next_at": end, "deadline_at": end}
+    move(operation, outcome.state, now=after, note=outcome.note, **facts)
     snapshots.look_soon(operation.engine.connection, after)
 
 
@@ -156,6 +161,8 @@ def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_s
         case errors.KeyRejected():
             flag(key, str(error))
             return Outcome(State.REFUSED, str(error), answer=answer)
+        case errors.Refused(code="engine_offline") if PATIENCE in operation.parameters:
+            return Outcome(State.WAITING, "The engine went offline again before it was sent.", answer=answer)
         case errors.Refused(code="engine_offline") if operation.attempts in range(2, max_sends):
             # The API was away a moment ago: its engines need some seconds to come back to it.
             return _again(operation, error, answer, max_sends)

@@ -6,8 +6,10 @@ from typing import Any
 
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
+from engines.operations.behaviour import DEADLINE
 from engines.operations.moves import MOVES, Moved, amend, move
 from engines.operations.verbs import VERBS
+from portal.wake import wake_after_commit
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +17,15 @@ RESEND = timedelta(seconds=2)
 
 # States that a reading may settle. SENDING belongs to whoever holds the lease; the rest wait for a person.
 WATCHED = frozenset(
-    {State.ACCEPTED, State.WORKING, State.UNKNOWN, State.LOST_CONTACT, State.STUCK, State.NEEDS_ATTENTION}
+    {
+        State.WAITING,
+        State.ACCEPTED,
+        State.WORKING,
+        State.UNKNOWN,
+        State.LOST_CONTACT,
+        State.STUCK,
+        State.NEEDS_ATTENTION,
+    }
 )
 
 
@@ -35,13 +45,27 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
     facts: dict[str, Any] = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
     try:
         if to != operation.state and to in MOVES[State(operation.state)]:
-            if to == State.REQUESTED:
+            if operation.state == State.WAITING and to == State.REQUESTED:
+                # At once: before new tasks run on it, as far as possible.
+                hours = operation.parameters[DEADLINE]
+                facts |= {"next_at": now, "deadline_at": now + timedelta(hours=hours)}
+            elif to == State.REQUESTED:
                 facts["next_at"] = now + RESEND
+            waited = operation.state == State.WAITING
             move(operation, to, now=now, note=_note(operation, to, judgement.note), **facts)
+            if waited and to == State.REQUESTED:
+                _wake(operation)
         elif facts:
             amend(operation, **facts)
     except Moved:
         log.info("operation %s was moved by somebody else", operation.pk)
+
+
+def _wake(operation: Operation) -> None:
+    # The one allowed cycle: operations name their task, the task calls operations.
+    from engines.tasks import wake
+
+    wake_after_commit(wake, str(operation.pk))
 
 
 def _overdue(operation: Operation, now: datetime) -> bool:

@@ -18,10 +18,12 @@ from engines.operations.together import send_batch
 from portal.vault.models import Connection
 
 BATCH = 100
+NOT_BACK = "The engine did not come back in time, so nothing was sent. If it should still be drained, ask again."
 LOST = "The worker that was sending this disappeared. Whether the engine got the request is being checked."
 
 # What the sweep does with an operation that rests in a state; a test holds that no open state is missing.
 RULES: dict[State, str] = {
+    State.WAITING: "watch; cancel when it waited long enough",
     State.REQUESTED: "send when due",
     State.CHECKING: "send anew when its lease has run out",
     State.SENDING: "unknown when its lease has run out",
@@ -44,6 +46,8 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
     for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
         if state == State.REQUESTED:
             yield partial(send, str(pk), now)
+        elif state == State.WAITING:
+            yield partial(give_up, str(pk), now)
         elif state == State.SENDING:
             yield partial(recover, str(pk), now)
         elif state == State.CHECKING:
@@ -65,6 +69,17 @@ def due_connections(now: datetime) -> list[int]:
         Q(refresh_lease_until__isnull=True) | Q(refresh_lease_until__lte=now),
     )
     return list(rows.values_list("pk", flat=True)[:BATCH])
+
+
+def give_up(operation_id: str, now: datetime) -> None:
+    """End what has waited for its engine for as long as it was to wait."""
+    operation = Operation.objects.select_related("team", "engine__connection").get(pk=operation_id)
+    if operation.state != State.WAITING or operation.next_at is None or operation.next_at > now:
+        return
+    try:
+        move(operation, State.CANCELLED, now=now, note=NOT_BACK)
+    except Moved:
+        return
 
 
 def recover(operation_id: str, now: datetime) -> None:

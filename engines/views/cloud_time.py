@@ -27,6 +27,7 @@ from engines.money.quote import Quote
 from engines.money.reconcile import resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
+from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
@@ -95,7 +96,7 @@ def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
     zone = choices.zone_of(request)
     engines = Engine.objects.of(request.team).exclude(cloud="").exclude(status="deleted").select_related("connection")
     open_now = Operation.objects.of(request.team).filter(state__in=OPEN)
-    busy = {operation.engine_id: operation for operation in open_now}
+    busy = {operation.engine_id: operation for operation in open_now if blocker(Verb.EXTEND, [operation])}
     sums = LedgerEntry.objects.of(request.team).values("engine_uid").annotate(sum=Sum("cost"))
     bought = {each["engine_uid"]: each["sum"] for each in sums}
     rows = []

@@ -13,6 +13,7 @@ from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.money.choices import zone_of
+from engines.operations.verbs import waits_for
 from engines.paid_clock import meanwhile
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.fleet import automation_silence
@@ -28,7 +29,8 @@ RECENT = 10
 def engine(request: PortalRequest, uid: str) -> HttpResponse:
     found = engine_for(request, uid)
     operations = Operation.objects.of(request.team).filter(engine=found).order_by("-requested_at")
-    open_now = operations.filter(state__in=OPEN).first()
+    opened = list(operations.filter(state__in=OPEN))
+    open_now = next(iter(opened), None)
     seen = seen_at(found, found.connection)
     context = {
         "engine": found,
@@ -42,7 +44,7 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
         "operations": operations[:RECENT],
         "changes": Change.objects.of(request.team).filter(engine=found).order_by("-id")[:RECENT],
         "facts": facts(found),
-        "actions": actions(request, found, open_now),
+        "actions": actions(request, found, opened),
         "cli": cli(found),
         "silence": automation_silence(db_now()),
     }
@@ -50,17 +52,17 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
     return render(request, "engines/_engine.html" if fragment else "engines/detail.html", context)
 
 
-def actions(request: PortalRequest, found: Engine, busy: Operation | None) -> list[dict[str, Any]]:
+def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> list[dict[str, Any]]:
     """Return every verb with its address, and why this person cannot use it now."""
     key = key_of(request, found.connection)
     shown = []
     for verb in Verb:
-        refused = why_not(verb, found, role=request.membership.role, key=key, busy=busy)
+        refused = why_not(verb, found, role=request.membership.role, key=key, opened=opened, may_wait=True)
         url = reverse(f"engine-{verb}", args=[found.uid])
         shown.append(
             {
                 "verb": verb,
-                "label": verb.label,
+                "label": "Drain when it comes back" if waits_for(verb, found) else verb.label,
                 "url": url,
                 "enabled": not refused,
                 "why_not": refused,

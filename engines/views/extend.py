@@ -117,9 +117,9 @@ def _refused(request: PortalRequest, engine: Engine, why: str) -> None:
 
 
 def refusal(request: PortalRequest, engine: Engine) -> str:
-    busy = Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
+    opened = Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN)
     key = key_of(request, engine.connection)
-    refused = why_not(Verb.EXTEND, engine, role=request.membership.role, key=key, busy=busy)
+    refused = why_not(Verb.EXTEND, engine, role=request.membership.role, key=key, opened=opened)
     freeze = limits.freeze_of(request.team)
     return refused or (str(freeze) if freeze else "")
 

@@ -1,5 +1,6 @@
 """The fleet page: the team's engines as last read, searchable, filterable, a page at a time."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from engines.clock import now as db_now
 from engines.enums import OPEN, EngineStatus, Verb
 from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
+from engines.operations.verbs import waits_for
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.bulk import verbs_for
 from engines.workers import workers_of
@@ -87,11 +89,12 @@ def prepare(
 ) -> None:
     """Give each row what the table shows beside its columns, in one query for the whole page."""
     by_pk = {connection.pk: connection for connection in connections}
-    opened = Operation.objects.of(request.team).filter(engine__in=rows, state__in=OPEN)
-    by_engine = {operation.engine_id: operation for operation in opened}
+    opened: dict[int, list[Operation]] = defaultdict(list)
+    for operation in Operation.objects.of(request.team).filter(engine__in=rows, state__in=OPEN).order_by("verb"):
+        opened[operation.engine_id].append(operation)
     for row in rows:
         show: Any = row
-        show.operation = by_engine.get(row.pk)
+        show.operation = next(iter(opened[row.pk]), None)
         show.seen_at = seen_at(row, by_pk[row.connection_id])
         show.is_stale = now - show.seen_at > STALE_AFTER
         show.running = [worker for worker in workers_of(row) if worker.busy]
@@ -100,12 +103,14 @@ def prepare(
             row,
             role=request.membership.role,
             key=keys.get(row.connection_id),
-            busy=show.operation,
+            opened=opened[row.pk],
         )
+        waits = waits_for(Verb.DRAIN, row) and not show.operation and may(request.membership.role, "engine-drain")
         show.drain = {
             "url": reverse("engine-drain", args=[row.uid]),
             "enabled": not refused,
             "why_not": refused,
+            "waits": waits,
         }
 
 

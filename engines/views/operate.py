@@ -19,7 +19,7 @@ from engines.models import Engine, Operation
 from engines.money.choices import zone_of
 from engines.operations.request import Busy, Changed, Wish
 from engines.operations.request import request as ask
-from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.operations.verbs import VERBS, takes_the_place_of, waits_for
 from engines.paid_clock import Overrun
 from engines.releases import releases_of
 from engines.seen import differences, facts
@@ -82,18 +82,20 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
     except Changed:
         form.add_error(None, "This form was sent before with other words. Close it and open it again.")
         return dialog(request, engine, verb, form, status=422)
-    messages.success(request, f"{verb.label} of {engine.name} is on its way.")
+    on_its_way = "waits for it" if waits_for(verb, engine) else "is on its way"
+    messages.success(request, f"{verb.label} of {engine.name} {on_its_way}.")
     url = reverse("operation", args=[operation.pk])
     return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
 
 
 def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:
     key = key_of(request, engine.connection)
-    return why_not(verb, engine, role=request.membership.role, key=key, busy=open_on(request, engine))
+    opened = open_on(request, engine)
+    return why_not(verb, engine, role=request.membership.role, key=key, opened=opened, may_wait=True)
 
 
-def open_on(request: PortalRequest, engine: Engine) -> Operation | None:
-    return Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN).first()
+def open_on(request: PortalRequest, engine: Engine) -> list[Operation]:
+    return list(Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN))
 
 
 def overrun(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> Overrun | None:
@@ -131,7 +133,7 @@ def dialog(
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
     seen = seen_at(engine, engine.connection)
-    busy = open_on(request, engine)
+    replaced = [other for other in open_on(request, engine) if takes_the_place_of(verb, other)]
     context = {
         "engine": engine,
         "workers": workers,
@@ -140,7 +142,8 @@ def dialog(
         "verb": verb,
         "icon": ICONS[verb],
         "consequences": VERBS[verb].consequences(engine, len(running)),
-        "replaced": busy if busy and takes_the_place_of(verb, busy) else None,
+        "replaced": next(iter(replaced), None),
+        "action": "Drain when back:" if waits_for(verb, engine) else verb.label,
         "form": form,
         "seen_at": seen,
         "overrun": overrun(request, engine, verb, form),

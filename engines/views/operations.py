@@ -95,6 +95,7 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
 def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     """Return what a person can decide in this state, with the reason where their role may not."""
     offers = {
+        State.WAITING: [("cancel", "Cancel")],
         State.REQUESTED: [("cancel", "Cancel")],
         State.STUCK: [("keep-waiting", "Keep waiting 2 hours")],
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],

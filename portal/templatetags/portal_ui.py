@@ -41,6 +41,7 @@ LOOKS = {
     "busy": Look("activity", "info"),
     "idle": Look("circle-dashed", "ok"),
     "inactive": Look("circle-off", "mute"),
+    "waiting": Look("clock", "wait"),
     "requested": Look("clock", "info"),
     "checking": Look("eye", "work"),
     "sending": Look("send", "work"),

@@ -82,8 +82,8 @@ def test_a_bad_reason_is_said_in_the_dialog(engine, olga, olgas_key, client_of, 
     assert Operation.objects.count() == 0
 
 
-def test_an_offline_engine_is_not_drained(acme_connection, olga, olgas_key, client_of):
-    read(acme_connection, dto(status="disconnected"))
+def test_a_stopped_engine_is_not_drained(acme_connection, olga, olgas_key, client_of):
+    read(acme_connection, dto(status="stopped"))
     engine = Engine.objects.get()
     assert client_of(olga).post(DRAIN, form(engine, olga)).status_code == 409
 
