@@ -10,8 +10,8 @@ from django.core import signing
 
 from engines.api.redact import mask
 from engines.bulk import Plan, Words
-from engines.enums import EngineStatus, Verb
-from engines.models import Engine
+from engines.enums import EngineStatus, State, Verb
+from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE, PATIENCE
 from engines.operations.verbs import waits_for
 from engines.tickets import BulkTicket, Ticket
@@ -126,7 +126,7 @@ class UpdateForm(ConfirmForm):
         choices = {name: f"{name}: {version}{runs.get(version, '')}" for name, version in heads.items()}
         choices |= {tag: f"{tag}{runs.get(tag, '')}, and pin it to that" for tag in tags}
         field = self.fields["version"]
-        shown = self.data.get("version") if self.is_bound else field.initial
+        shown = self.data.get("version") if self.is_bound else self.get_initial_for_field(field, "version")
         if shown not in choices:  # nothing to choose from, or something else was typed before
             del self.fields["tag"]
             return
@@ -169,12 +169,13 @@ class TypedForm(ConfirmForm):
 
 
 class StopForm(TypedForm):
-    """Typed only where a stop costs something: a machine, or what may still run on an engine that is offline."""
+    """Typed where a stop costs something: a machine, what runs on an offline engine, a drain that did not end."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offline = self.engine.status == EngineStatus.DISCONNECTED
-        if not (self.engine.cloud or (offline and self.engine.workers_busy)):
+        stuck = Operation.objects.of(self.engine.team).filter(engine=self.engine, state=State.STUCK)
+        if not (self.engine.cloud or (offline and self.engine.workers_busy) or stuck.exists()):
             del self.fields["name"]
 
     def parameters(self) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def buy(
     Team.objects.select_for_update(no_key=True).get(
         pk=engine.team_id
     )  # one purchase of a team at a time: limits are counted
-    wish = Wish(quote.id, Verb.EXTEND, reason, DEADLINE, quote.parameters())
+    earlier_one = earlier_try(quote, engine)
+    retry_of = earlier_one.operation if earlier_one else None
+    wish = Wish(quote.id, Verb.EXTEND, reason, DEADLINE, quote.parameters(), retry_of)
     if earlier := Operation.objects.of(engine.team).filter(pk=quote.id).first():
         return _same(earlier, wish, engine, user)
     limits.check(engine.team, user.pk, engine, quote.hours, quote.cost, now)
@@ -52,14 +54,14 @@ def buy(
         seen_threshold=quote.threshold,
         seen_price=quote.price,
         cost=quote.cost,
-        retry_of=earlier_try(quote, engine),
+        retry_of=earlier_one,
         approved_name=approved_name,
     )
     return operation
 
 
 def earlier_try(quote: Quote, engine: Engine) -> Extension | None:
-    rows = Extension.objects.of(engine.team).filter(operation__engine=engine)
+    rows = Extension.objects.of(engine.team).filter(operation__engine=engine).select_related("operation")
     return rows.filter(pk=uuid.UUID(quote.retry_of)).first() if quote.retry_of else None
 
 

@@ -46,8 +46,8 @@ def not_yours(operation: Operation, user: User) -> str:
 
 
 def close(operation: Operation, *, by: Decider, now: datetime) -> None:
-    """End it as failed."""
-    _only_in(State.NEEDS_ATTENTION, operation)
+    """End it as failed: what was sent stays sent, and nobody watches it any more."""
+    _only_in(State.STUCK if operation.state == State.STUCK else State.NEEDS_ATTENTION, operation)
     move(operation, State.FAILED, now=now, by=by, note=f"Closed by {by.user}.")
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from engines.enums import OPEN, State, Verb
 from engines.models import Batch, Engine, Moment, Operation
@@ -44,7 +45,7 @@ class Wish:
     reason: str
     deadline: timedelta
     parameters: dict[str, Any]
-    retry_of: uuid.UUID | None = None  # the operation that is tried again
+    retry_of: Operation | None = None  # the operation that is tried again
 
 
 def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
@@ -86,7 +87,7 @@ def _row(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin,
         verb=wish.verb,
         state=State.WAITING if waits else State.REQUESTED,
         parameters=wish.parameters,
-        retry_of=_earlier_try(wish, engine),
+        retry_of=wish.retry_of,
         reason=wish.reason,
         requested_by=user,
         requested_name=str(user)[:150],
@@ -185,9 +186,9 @@ def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
             move(other, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {wish.verb} instead.")
 
 
-def _earlier_try(wish: Wish, engine: Engine) -> Operation | None:
-    rows = Operation.objects.of(engine.team).filter(engine=engine, verb=wish.verb).exclude(state__in=OPEN)
-    return rows.filter(pk=wish.retry_of).first() if wish.retry_of else None
+def tried(engine: Engine, verb: Verb) -> QuerySet[Operation]:
+    """Return what was asked of the engine before and has ended: what can be tried again."""
+    return Operation.objects.of(engine.team).filter(engine=engine, verb=verb).exclude(state__in=OPEN)
 
 
 def _earlier(wish: Wish, engine: Engine, user: User) -> Operation:

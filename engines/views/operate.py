@@ -1,5 +1,6 @@
 """Ask for an operation: GET shows what it would do, POST records the wish."""
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +14,12 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
 from engines.clock import now as db_now
-from engines.enums import OPEN, Verb
+from engines.enums import OPEN, EngineStatus, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
-from engines.operations.request import Busy, Changed, Wish
+from engines.operations.behaviour import DEADLINE, PATIENCE
+from engines.operations.request import Busy, Changed, Wish, tried
 from engines.operations.request import request as ask
 from engines.operations.verbs import VERBS, takes_the_place_of, waits_for
 from engines.paid_clock import Overrun
@@ -70,6 +72,7 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
         reason=form.cleaned_data["reason"],
         deadline=form.cleaned_data["deadline"],
         parameters=form.parameters(),
+        retry_of=earlier_try(request, engine, verb),
     )
     key = key_of(request, engine.connection)
     try:
@@ -107,8 +110,28 @@ def overrun(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
 
 
 def fresh_form(request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
-    initial = {"ticket": Ticket.issue(verb, engine, request.user)}
+    ticket = {"ticket": Ticket.issue(verb, engine, request.user)}
+    earlier = earlier_try(request, engine, verb)
+    initial = ticket | (words_of(earlier) if earlier else {})
     return form_of(verb)(initial=initial, verb=verb, engine=engine, user=request.user)
+
+
+def earlier_try(request: PortalRequest, engine: Engine, verb: Verb) -> Operation | None:
+    """Return the ended operation that the address names as tried again; None where it names none of this engine."""
+    try:
+        pk = uuid.UUID(request.GET.get("retry_of", ""))
+    except ValueError:
+        return None
+    return tried(engine, verb).filter(pk=pk).first()
+
+
+def words_of(earlier: Operation) -> dict[str, Any]:
+    """Return what was filled in then. A name that was typed to be sure is typed again."""
+    hours = str(earlier.parameters.get(DEADLINE) or (earlier.deadline_at - earlier.requested_at) // timedelta(hours=1))
+    said = {"reason": earlier.reason, "deadline": hours if hours in DEADLINES else None}
+    said |= {name: earlier.parameters.get(name) for name in ("name", "version")}
+    said["patience"] = earlier.parameters.get(PATIENCE)
+    return {name: value for name, value in said.items() if value}
 
 
 def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Verb) -> ConfirmForm:
@@ -138,6 +161,7 @@ def dialog(
         "engine": engine,
         "workers": workers,
         "running": running,
+        "cuts": verb == Verb.STOP and engine.status == EngineStatus.DISCONNECTED,
         "idle": len(workers) - len(running),
         "verb": verb,
         "icon": ICONS[verb],

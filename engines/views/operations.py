@@ -19,6 +19,7 @@ from engines.models import Operation
 from engines.money.choices import zone_of
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
+from engines.operations.verbs import takes_the_place_of
 from engines.paid_clock import meanwhile
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
@@ -97,13 +98,13 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     offers = {
         State.WAITING: [("cancel", "Cancel")],
         State.REQUESTED: [("cancel", "Cancel")],
-        State.STUCK: [("keep-waiting", "Keep waiting 2 hours")],
+        State.STUCK: [("keep-waiting", "Keep waiting 2 hours"), ("close", "Stop watching")],
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }
     sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
     if found.verb == Verb.EXTEND:  # what a person decides about money has its own forms
         return []
-    shown = []
+    shown = dialogs(request, found)
     for step, label in offers.get(State(found.state), []):
         why_not = ""
         if not may(request.membership.role, f"operation-{step}"):
@@ -120,3 +121,23 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
+    """Return what a person can ask for instead: the same once more, or, where it does not end, a stop."""
+    offers = []
+    if found.state in (State.REFUSED, State.FAILED, State.CANCELLED):
+        offers.append((Verb(found.verb), "Try again", f"?retry_of={found.pk}"))
+    if found.state == State.STUCK and takes_the_place_of(Verb.STOP, found):
+        offers.append((Verb.STOP, "Stop the engine", ""))
+    role = request.membership
+    return [
+        {
+            "label": label,
+            "url": reverse(f"engine-{verb}", args=[found.engine.uid]) + query,
+            "enabled": may(role.role, f"engine-{verb}"),
+            "why_not": f"Your role ({role.get_role_display()}) may not {verb} engines.",
+            "dialog": True,
+        }
+        for verb, label, query in offers
+    ]
