@@ -68,7 +68,7 @@ MOVES: dict[State, frozenset[State]] = {
 # Money moves by narrower rules: it is checked under the engine's lock first, and what was perhaps sent is never
 # sent again by itself. Only after a 429, and a reading that shows nothing happened, does SENDING lead back.
 EXTEND_MOVES = MOVES | {
-    State.REQUESTED: frozenset({State.CHECKING, State.CANCELLED}),
+    State.REQUESTED: frozenset({State.CHECKING, State.CANCELLED, State.NEEDS_RECONFIRM}),
     State.SENDING: frozenset(
         {State.SUCCEEDED, State.REFUSED, State.FAILED, State.UNKNOWN, State.NEEDS_ATTENTION, State.REQUESTED}
     ),

@@ -29,6 +29,7 @@ from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
 from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
+from engines.restored import restored_at
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
 from portal.audit.log import record
@@ -86,6 +87,7 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "may_limit": may(request.membership.role, "cloud-time-limits"),
         "connections": Connection.objects.of(request.team),
         "silence": automation_silence(now),
+        "restored": restored_at(request.team, now),
     }
     fragment = request.htmx and request.htmx.target == "cloud-time"
     return render(request, "cloud_time/_page.html" if fragment else "cloud_time/page.html", context)

@@ -17,6 +17,7 @@ from engines.enums import OPEN, EngineStatus, Verb
 from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
 from engines.operations.verbs import waits_for
+from engines.restored import restored_at
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.bulk import verbs_for
 from engines.workers import workers_of
@@ -60,6 +61,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "connections": connections,
         "key_missing": not keys and may(request.membership.role, "keys"),
         "silence": automation_silence(now),
+        "restored": restored_at(request.team, now),
         "may_create": may(request.membership.role, "engine-new"),
         **selection(request),
     }

@@ -52,6 +52,7 @@ LABELS = {
     "connection.added": "added the connection",
     "connection.changed": "changed the connection",
     "connection.removed": "removed the connection",
+    "backup.restored": "restored from a backup the data of",
     "audit.sealed": "moved old entries to a sealed file of",
     "audit.exported": "exported entries of",
     "person.password": "changed the password of",

@@ -36,6 +36,7 @@ WORDS = {
 # What the code does beyond the model: none of these sends anything.
 BEYOND = {
     (State.REQUESTED, State.CANCELLED): "right, key or time lost before the claim, or taken back",
+    (State.REQUESTED, State.NEEDS_RECONFIRM): "a restored backup does not know what was done since",
     (State.CHECKING, State.SUCCEEDED): "runs that long already",
     (State.CHECKING, State.NEEDS_RECONFIRM): "price or deadline changed",
     (State.CHECKING, State.REFUSED): "nothing to buy, or the key is refused",
