@@ -134,7 +134,7 @@ async def _refuse_open_lines(request: httpx.Request) -> None:
 def _read(text: bytes, url: str) -> Release:
     try:
         manifest = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unfit(f"{url} is not a release manifest: no JSON") from error
     version, builds = (manifest.get("version"), manifest.get("builds")) if isinstance(manifest, dict) else (None, None)
     if not isinstance(version, str) or not _is_version(version) or not isinstance(builds, dict):

@@ -73,6 +73,7 @@ def test_killed_before_the_drain_is_committed_nothing_was_changed(server):
 
 @pytest.mark.parametrize("place", ["drain.after_commit", "drain.before_send", "drain.after_send"])
 def test_killed_on_the_way_of_the_order_the_drain_goes_on(server, place):
+    """C1: killed at each step between the order's commit and its way to the engine."""
     server.start(place)
     engine, task = running_task(server, place.replace(".", "-"))
     with contextlib.suppress(httpx.TransportError):
@@ -87,6 +88,7 @@ def test_killed_on_the_way_of_the_order_the_drain_goes_on(server, place):
     [("drained.before_commit", "drain"), ("drained.after_commit", "shutdown"), ("shutdown.before_send", "shutdown")],
 )
 def test_killed_around_the_report_the_engine_is_let_go_once(server, place, afterwards):
+    """C1: killed at each step between the engine's report and the answer to it."""
     server.start(place)
     engine = server.register(place)
     line = server.greet(engine)
@@ -116,6 +118,7 @@ def test_killed_before_a_result_is_committed_it_is_delivered_again(server):
 
 
 def test_a_second_process_of_an_engine_takes_its_place(server):
+    """C2: the process before died while a task ran."""
     server.start()
     engine, task = running_task(server, "reborn")
     server.register("reborn", engine_id=engine, boot="boot-2")

@@ -94,6 +94,7 @@ def status(server, engine):
 
 
 def test_a_frame_over_the_limit_ends_its_connection_with_1009(server, bystander):
+    """C7."""
     line = server.greet(server.register("large"))
     with contextlib.suppress(ConnectionClosed):
         line.websocket.send('{"type": "heartbeat", "data": "' + "x" * 3 * wire.FRAME_LIMIT + '"}')
@@ -162,6 +163,7 @@ def greet_deaf(server, engine):
 
 
 def test_a_line_that_carries_nothing_any_more_counts_as_lost_and_its_task_does_not(server):
+    """C3: half-open, by a proxy that takes everything and passes nothing on."""
     engine = server.register("pulled")
     with BlackHole(server.port) as cable:
         line = greet_through(server, cable, engine)

@@ -10,7 +10,7 @@ from django.utils.timezone import now
 
 from engines.controlplane import cloud as machines
 from engines.controlplane import extend, money
-from engines.controlplane.models import Engine, Extension, Instance, LedgerEntry, Team
+from engines.controlplane.models import Answered, Engine, Extension, Instance, LedgerEntry, Team
 from tests.controlplane.conftest import check_books, look_again
 
 HOUR = 120_000_000  # microcents of one hour at $1.20
@@ -250,6 +250,37 @@ def test_the_same_request_under_the_same_key_is_paid_once(caller, rented, team, 
     first = ask(caller, rented, 2, Idempotency_Key="k1")
     again = ask(caller, rented, 2, Idempotency_Key="k1")
     assert (again.status_code, again.json(), again["Idempotent-Replayed"]) == (200, first.json(), "true")
+    assert spent(team) - paid == 2 * HOUR
+
+
+@pytest.mark.django_db(databases=["default", "controlplane"], transaction=True)
+def test_the_same_request_many_times_at_once_under_the_same_key_is_paid_once(caller, rented, team, paid):
+    def once(_):
+        try:
+            return ask(caller, rented, 2, Idempotency_Key="k1").status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as threads:
+        codes = list(threads.map(once, range(12)))
+    assert 200 in codes
+    assert set(codes) <= {200, 409}
+    assert spent(team) - paid == 2 * HOUR
+
+
+def test_a_request_that_died_is_never_repeated_under_its_key(caller, rented, cloud, team, paid):
+    def die(machine_id, delete_at, spend_limit):
+        raise SystemExit
+
+    cloud.set_auto_delete = die
+    with pytest.raises(SystemExit):
+        ask(caller, rented, 2, Idempotency_Key="k1")
+    del cloud.set_auto_delete
+    assert code(ask(caller, rented, 2, Idempotency_Key="k1")) == (409, "request_in_progress")
+    Answered.objects.update(created_at=now() - timedelta(minutes=5))
+    Extension.objects.update(next_at=now() - timedelta(seconds=1))
+    extend.settle_held()
+    assert code(ask(caller, rented, 2, Idempotency_Key="k1")) == (409, "outcome_unknown")
     assert spent(team) - paid == 2 * HOUR
 
 

@@ -6,12 +6,13 @@ import pytest
 from django.db import IntegrityError
 
 from engines import wire
-from engines.controlplane import schemas
+from engines.controlplane import connection, schemas
 from engines.controlplane.enums import EngineState
 from engines.controlplane.models import Engine, Worker
+from engines.controlplane.problems import Problem
 from engines.controlplane.sessions import Over
 from engines.enums import TaskStatus
-from tests.controlplane.conftest import Agent
+from tests.controlplane.conftest import Agent, Caller
 
 GPU = {"id": "GPU-7f", "name": "NVIDIA L4", "index": 1, "memory_total": 24 * 1024**3, "driver_version": "550"}
 INFO = {"hostname": "rack-1", "engine_version": "v1.2.0", "gpus": [GPU], "cpus": [{"name": "EPYC", "cores": 8}]}
@@ -117,6 +118,21 @@ def test_the_old_process_is_told_that_it_was_replaced(caller, agent):
     with pytest.raises(Over) as over:
         agent.due()
     assert over.value.code == wire.CLOSE_REPLACED
+
+
+def test_another_teams_key_opens_no_socket_of_an_engine(agent, caller, outsider):
+    """C6: it is as unknown as an engine that never was."""
+    found = [_handshake(agent, who) for who in (outsider, Caller("inf_wrong"), caller)]
+    assert found == [404, 401, 200]
+
+
+def _handshake(agent, who):
+    headers = [(b"authorization", f"Bearer {who.key}".encode())]
+    scope = {"path": f"/engines/{agent.id}/ws", "headers": headers, "subprotocols": [wire.SUBPROTOCOL]}
+    try:
+        return 200 if connection._admit(scope).engine_id == agent.id else 0
+    except Problem as problem:
+        return problem.status
 
 
 def test_the_old_process_cannot_come_back(caller, agent):

@@ -55,6 +55,7 @@ def dispatches(server, task):
 
 
 def test_the_newest_connection_wins_wherever_it_is(first, second):
+    """C5: two processes, one engine, connections at both."""
     engine = first.register("moves")
     old = first.greet(engine)
     new = second.greet(engine)

@@ -119,6 +119,14 @@ def test_a_failed_machine_says_why(shadeform, server, machine_id):
     assert shadeform.info(machine_id).error == "out of capacity"
 
 
+def test_what_no_column_holds_is_cut(shadeform, server, machine_id):
+    odd = {"status": "s" * 99, "ip": "1\0" * 99, "ssh_port": 10**12, "cost_estimate": "1e30"}
+    server.instances[machine_id] |= odd
+    machine = shadeform.info(machine_id)
+    assert (len(machine.status), len(machine.ip), machine.ssh_port, machine.cost) == (20, 100, 0, Decimal(0))
+    assert "\0" not in machine.ip
+
+
 def test_a_status_unknown_here_passes_through(shadeform, server, machine_id):
     server.instances[machine_id]["status"] = "hibernating"
     assert shadeform.info(machine_id).status == "hibernating"

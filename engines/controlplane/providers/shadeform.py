@@ -19,6 +19,7 @@ from engines.controlplane.providers.base import Machine, NotNow, Order, Refused,
 BODY_LIMIT = 8 * 1024 * 1024  # bytes; the list of types is long
 CONNECT_SECONDS = 5.0
 NO_TIME = "0001-01-01T00:00:00Z"
+MOST_DOLLARS = 10**9  # that one machine can have cost
 WORDS = 300  # characters of the provider's own words that are passed on
 
 # Raised before the first byte of the request leaves; after any other error it may have arrived.
@@ -256,10 +257,10 @@ def _machine(item: Any) -> Machine:
     return Machine(
         id=item["id"],
         name=_text(item, "name"),
-        status=status,
-        ip=_text(item, "ip"),
-        ssh_user=_text(item, "ssh_user"),
-        ssh_port=port if isinstance(port, int) else 0,
+        status=_plain(status)[:20],
+        ip=_plain(_text(item, "ip"))[:100],
+        ssh_user=_plain(_text(item, "ssh_user"))[:100],
+        ssh_port=port if isinstance(port, int) and 0 <= port < 2**16 else 0,
         cost=_dollars(item.get("cost_estimate")),
         error=_plain(_text(item, "status_details") or "Shadeform gives no reason") if status == "error" else "",
         facts={name: value for name, value in item.items() if name in FACTS},
@@ -277,7 +278,7 @@ def _dollars(value: object) -> Decimal:
         dollars = Decimal(str(value))
     except InvalidOperation:
         return Decimal(0)
-    return dollars if dollars.is_finite() and dollars >= 0 else Decimal(0)
+    return dollars if dollars.is_finite() and 0 <= dollars < MOST_DOLLARS else Decimal(0)
 
 
 def _offer(item: dict[str, Any]) -> dict[str, Any] | None:
