@@ -4,6 +4,7 @@ Whoever has no key, or one that is not valid, is counted by address.
 """
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -83,6 +84,16 @@ def _take(limiter: FixedWindowRateLimiter, limit: RateLimitItem, kind: str, call
     return Allowance(remaining=window.remaining, reset=round(window.reset_time))
 
 
+class Memory(MemoryStorage):
+    """The library's own fails when two threads count at once: both start its timer."""
+
+    _counting = threading.Lock()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        with self._counting:
+            return super().incr(key, expiry, amount)
+
+
 @cache
 def _limiter(store: str) -> FixedWindowRateLimiter:
     return FixedWindowRateLimiter(_storage(store))
@@ -90,7 +101,7 @@ def _limiter(store: str) -> FixedWindowRateLimiter:
 
 def _storage(store: str) -> Storage:
     if store == "memory://":
-        return MemoryStorage()
+        return Memory()
     # `unix://` is redis-py's spelling of what `limits` calls redis+unix.
     url = store.replace("unix://", "redis+unix://", 1) if store.startswith("unix://") else store
     return RedisStorage(url, wrap_exceptions=True, socket_timeout=1, socket_connect_timeout=1)

@@ -1,5 +1,7 @@
 """How much one key may ask, and a request that comes twice."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -22,6 +24,26 @@ def two_a_minute(settings):
     ratelimits._limiter.cache_clear()
     yield
     ratelimits._limiter.cache_clear()
+
+
+def test_two_threads_may_count_at_once():
+    class Slow(ratelimits.Memory):
+        """One whose other thread comes between the two steps by which the library starts its timer."""
+
+        @property
+        def timer(self):
+            return self._timer
+
+        @timer.setter
+        def timer(self, new):
+            self._timer = new
+            time.sleep(0.02)
+
+    counter = Slow()
+    counter.timer.join()  # the one of its start
+    with ThreadPoolExecutor(2) as threads:
+        counted = list(threads.map(lambda _: counter.incr("a", 60), range(2)))
+    assert sorted(counted) == [1, 2]
 
 
 def test_beyond_its_limit_a_key_is_told_when_to_ask_again(caller, two_a_minute):
