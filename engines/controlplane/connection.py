@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from engines import wire
-from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions, watch
+from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions
 from engines.controlplane.database import on_rows
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine
@@ -161,7 +161,7 @@ async def _hold(line: Line, session: Session) -> None:
             raise Over(wire.CLOSE_REFUSED, "the first frame must be hello")
         with listening(session.engine_id) as bell:
             await line.say(await on_rows(reconcile.greet, session, hello))
-            with watch.held(session):
+            with sessions.held(session):
                 await _first_of(_listen(line, session), _speak(line, session, bell))
     except Over as over:
         log.info("engine %s: closing, %s", session.engine_id, over.reason)
@@ -194,5 +194,9 @@ async def _listen(line: Line, session: Session) -> None:
 async def _speak(line: Line, session: Session, bell: asyncio.Event) -> None:
     while True:
         bell.clear()
+        session.handed.clear()  # the rows say it, too, and may say more by now
         await line.say(await on_rows(sending.due, session))
-        await bell.wait()
+        if not bell.is_set():
+            await bell.wait()
+            # Only while nothing else was in its way: what was handed over is as fresh as rows that were read now.
+            await line.say(session.take_handed())

@@ -14,11 +14,17 @@ T = TypeVar("T")
 
 # A few, so that one that waits for a lock does not hold up every other engine.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sockets")
+_requests = ThreadPoolExecutor(max_workers=4, thread_name_prefix="requests")
 
 
 async def on_rows(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in a thread and return what it returns. Cancelled, it still runs to its end."""
     return await sync_to_async(_tidy, thread_sensitive=False, executor=_threads)(function, *args, **kwargs)
+
+
+async def for_caller(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do as `on_rows`, in threads of their own: many callers at once must not hold up the engines' frames."""
+    return await sync_to_async(_tidy, thread_sensitive=False, executor=_requests)(function, *args, **kwargs)
 
 
 def _tidy(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -11,19 +12,21 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q, TextField, Value
+from django.db import connections
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.timezone import now
 
-from engines.controlplane import tasks
+from engines.controlplane import sending, tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import Engine, Instance, Task, Worker, atomic
-from engines.controlplane.wakeups import wake
+from engines.controlplane.models import DATABASE, LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
+from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
 UNMATCHED_LIMIT = timedelta(minutes=10)  # contract 7.4
 QUEUE_LIMIT = timedelta(hours=24)
 ACTIVE = (EngineState.RUNNING, EngineState.DRAINING, EngineState.STOPPING)
+CHOICES = 50  # the first so many free workers, and waiting tasks, that a new task is compared with
 
 NO_WORKER = "no_active_worker"
 BUSY = "all_workers_busy"
@@ -34,12 +37,27 @@ HARDWARE = ("gpus", "rams", "warm_apps")
 READ = (
     *("id", "engine_id", "engine__name", "kind", "index"),
     *(f"{name}_text" for name in HARDWARE),
-    *("engine__state", "engine__mode"),
+    *("engine__state", "engine__mode", "taken", "engine__instance__delete_at"),
 )
 
 
 # As callers aim at a worker.
 NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
+
+# As SQL, because Django takes three times as long to write this as a database to do it, and every `POST /run` asks it.
+FREE = """
+    SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
+        CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL
+    FROM controlplane_engine e
+    JOIN controlplane_worker w ON w.engine_id = e.id
+    LEFT JOIN controlplane_instance i ON i.engine_id = e.id
+    WHERE e.team_id = %s AND e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'
+        AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aim}
+        AND NOT EXISTS (SELECT 1 FROM controlplane_task t WHERE t.worker_id = w.id AND t.status IN ({live}))
+    ORDER BY CAST(w.warm_apps AS text) LIKE %s ESCAPE '!' DESC, i.id IS NOT NULL,
+        (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
+    LIMIT %s
+"""
 
 
 @dataclass(slots=True)
@@ -61,10 +79,50 @@ class Seat:
 def run() -> None:
     """Place what can be placed, oldest first; say of the rest why it waits, and end what waited too long."""
     queued: dict[str, list[Task]] = defaultdict(list)
-    for task in Task.objects.filter(status=TaskStatus.QUEUED).defer("input", "output").order_by("created_at", "id"):
+    for task in _queue():
         queued[task.team_id].append(task)
     for team_id, waiting in queued.items():
         _place(waiting, seats(team_id, _targets(waiting)))
+
+
+def _queue() -> QuerySet[Task]:
+    return Task.objects.filter(QUEUED_TASK).defer("input", "output").order_by("created_at", "id")
+
+
+def admit(task: Task) -> None:
+    """Store a new task: with a free worker if there is one for it that nobody waits for, else in the queue."""
+    seat = _free_seat(task)
+    if seat is not None and _start(task, seat):
+        return
+    with atomic():
+        task.save(force_insert=True)
+        tasks.note(task, EventKind.QUEUED, "")
+        wake(DISPATCHER, *seen(task.team_id))
+
+
+def _free_seat(task: Task) -> Seat | None:
+    """Return where `run` would put the new task; None if it is for `run` to find out."""
+    waiting = list(_queue().filter(team=task.team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
+    if len(waiting) == CHOICES:
+        return None
+    at = now()
+    due = [other for other in waiting if other.not_before <= at]
+    suitable = [seat for seat in _free_seats(task, at) if _fits(seat, task)]
+    return next((seat for seat in _ranked(task, suitable) if not any(_fits(seat, other) for other in due)), None)
+
+
+def _free_seats(task: Task, at: datetime) -> list[Seat]:
+    """Return the first of the workers that could take the task now, best ones first."""
+    connection = connections[DATABASE]
+    soon = connection.ops.adapt_datetimefield_value(at + timedelta(minutes=settings.LAST_MINUTES))
+    marks = ", ".join(["%s"] * len(task.targets))
+    aim = f"AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w.\"index\" IN ({marks}))" if marks else ""
+    app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
+    warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
+    with connection.cursor() as cursor:
+        given = [task.team_id, soon, *task.targets, *task.targets, warm, "gpu" in task.resources, CHOICES]
+        cursor.execute(FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE)), given)
+        return [_seat_of(row, bool(cloud), ending=False) for *row, cloud in cursor.fetchall()]
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:
@@ -76,22 +134,22 @@ def _targets(waiting: Iterable[Task]) -> set[str]:
 def seats(team_id: str, targets: Collection[str] = ()) -> list[Seat]:
     """Return the workers of the team's connected engines; only those with these ids or names if any are given."""
     # Of a thousand engines this is read many times a second: no model objects, no JSON, nothing for Django to convert.
-    rows = Worker.objects.annotate(**{f"{name}_text": Cast(name, TextField()) for name in HARDWARE})
-    rows = rows.filter(
-        engine__team=team_id, retired_at__isnull=True, engine__session__isnull=False, engine__state__in=ACTIVE
-    )
+    rows = Worker.objects.annotate(
+        **{f"{name}_text": Cast(name, TextField()) for name in HARDWARE},
+        taken=Exists(Task.objects.filter(LIVE_TASK, worker=OuterRef("pk"))),
+    ).filter(engine__team=team_id, retired_at__isnull=True, engine__session__isnull=False, engine__state__in=ACTIVE)
     if targets:
         rows = rows.annotate(name=NAME).filter(Q(pk__in=targets) | Q(name__in=targets))
-    taken = set(Task.objects.filter(team=team_id, status__in=LIVE).values_list("worker_id", flat=True))
-    paid = dict(Instance.objects.filter(engine__team=team_id).values_list("engine_id", "delete_at"))
     soon = now() + timedelta(minutes=settings.LAST_MINUTES)
     ordered = rows.order_by("engine__name", "kind", "index").values_list(*READ)
-    return [_seat_of(row, row[0] in taken, paid.get(row[1]), soon) for row in ordered]
+    return [
+        _seat_of(row, paid_until is not None, paid_until is not None and paid_until <= soon)
+        for *row, paid_until in ordered
+    ]
 
 
-def _seat_of(row: tuple[Any, ...], taken: bool, paid_until: datetime | None, soon: datetime) -> Seat:
-    worker_id, engine_id, engine_name, kind, index, gpus, rams, warm_apps, state, mode = row
-    ending = paid_until is not None and paid_until <= soon
+def _seat_of(row: Sequence[Any], cloud: bool, ending: bool) -> Seat:
+    worker_id, engine_id, engine_name, kind, index, gpus, rams, warm_apps, state, mode, taken = row
     takes_tasks = state == EngineState.RUNNING and mode == "running"
     return Seat(
         worker_id=worker_id,
@@ -100,7 +158,7 @@ def _seat_of(row: tuple[Any, ...], taken: bool, paid_until: datetime | None, soo
         gpus=_parsed(gpus),
         rams=_parsed(rams),
         warm_apps=_parsed(warm_apps),
-        cloud=paid_until is not None,
+        cloud=cloud,
         ending=ending,
         takes_tasks=takes_tasks,
         free=takes_tasks and not taken and not ending,
@@ -197,15 +255,32 @@ def _seat(task: Task, suitable: list[Seat]) -> bool:
     return False
 
 
-def assign(task: Task, seat: Seat) -> bool:
-    """Give the task to the worker; False if engine, worker or task are no longer free for it.
+def _held_free(seat: Seat) -> Engine | None:
+    """Lock the engine's row and return it; None if its worker may not be given a task.
 
-    The engine's row is locked from the check to the commit: a drain comes before the check or after the assignment.
+    It is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
+    engine = Engine.objects.select_for_update(no_key=True).defer("config", "system_info").get(pk=seat.engine_id)
+    taken = Task.objects.filter(LIVE_TASK, worker=seat.worker_id).exists()
+    return None if taken or engine.deleted_at or not engine.takes_tasks else engine
+
+
+def _start(task: Task, seat: Seat) -> bool:
+    """Store the new task as the worker's; False, with nothing stored, if the worker is no longer free."""
     with atomic():
-        engine = Engine.objects.select_for_update(no_key=True).defer("config", "system_info").get(pk=seat.engine_id)
-        taken = Task.objects.filter(worker=seat.worker_id, status__in=LIVE).exists()
-        if not engine.takes_tasks or taken or engine.deleted_at:
+        engine = _held_free(seat)
+        if engine is None:
+            return False
+        tasks.start(task, engine, seat.worker_id, f"to {seat.name}")
+        sending.hand_over(engine, task)
+    return True
+
+
+def assign(task: Task, seat: Seat) -> bool:
+    """Give the queued task to the worker; False if engine, worker or task are no longer free for it."""
+    with atomic():
+        engine = _held_free(seat)
+        if engine is None:
             return False
         at = now()
         try:
@@ -225,7 +300,7 @@ def assign(task: Task, seat: Seat) -> bool:
         except tasks.Moved:
             return False
         Worker.objects.filter(pk=seat.worker_id).update(status_at=at)
-        wake(engine.id)
+        sending.hand_over(engine, task)
     return True
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models, transaction
 from django.db.models import Case, Q, Value, When
+from django.db.models.sql.compiler import SQLCompiler
 from django.utils.timezone import now
 
 from engines.controlplane.enums import (
@@ -26,6 +27,21 @@ from engines.enums import EngineStatus, TaskStatus
 DATABASE = "controlplane"
 
 atomic: Callable[[], Any] = partial(transaction.atomic, using=DATABASE)
+
+
+class Written(Value):
+    """A status written into the statement itself.
+
+    SQLite uses an index that has a condition only where it can read that condition, not where it is a parameter; a
+    query for the live tasks of an engine would then read all that it ever had.
+    """
+
+    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[str | int, ...]]:
+        return str(int(self.value)), ()
+
+
+LIVE_TASK = Q(status__in=[Written(status.value) for status in LIVE])
+QUEUED_TASK = Q(status=Written(TaskStatus.QUEUED.value))
 
 
 def _id(prefix: str) -> str:

@@ -8,11 +8,14 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from django.db import transaction
+
 from engines import wire
 from engines.controlplane import drain, keys, releases, tasks
-from engines.controlplane.enums import EMPTYING, LIVE, EngineState, UpdatePhase
-from engines.controlplane.models import Engine, Task
-from engines.controlplane.sessions import Over, Session, fence, frame
+from engines.controlplane.enums import EMPTYING, EngineState, UpdatePhase
+from engines.controlplane.models import DATABASE, LIVE_TASK, Engine, Task
+from engines.controlplane.sessions import Over, Session, fence, find_held, frame
+from engines.controlplane.wakeups import wake
 from engines.enums import TaskStatus
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ def due(session: Session) -> list[wire.Frame]:
     # The engine first: a task assigned before the drain is then sent before it.
     engine = Engine.objects.only(*READ).get(pk=session.engine_id)
     fence(engine, session)
-    live = list(Task.objects.filter(engine=engine, status__in=LIVE).defer("output").order_by("dispatched_at", "id"))
+    live = list(Task.objects.filter(LIVE_TASK, engine=engine).defer("output").order_by("dispatched_at", "id"))
     return [
         *_assignments(session, live),
         *_cancels(session, live),
@@ -40,13 +43,28 @@ def due(session: Session) -> list[wire.Frame]:
     ]
 
 
+def hand_over(engine: Engine, task: Task) -> None:
+    """Have the task's assignment sent at once if this process has the engine's socket, else when its holder looks.
+
+    Called in the transaction that assigns it, with the engine's row locked and read; counts once that is committed.
+    """
+
+    def hand() -> None:
+        session = find_held(engine.session)
+        if session is not None and keys.serving([session.key_id]):
+            session.handed.append(((task.pk, task.attempt), _assignment(task)))
+
+    transaction.on_commit(hand, using=DATABASE, robust=True)  # the rows say it all without this
+    wake(engine.pk)
+
+
 def readings(sessions: Sequence[Session]) -> dict[uuid.UUID, object]:
     """Return what `due` would read for each session, by its id, in a form that can be compared."""
     ids = [session.engine_id for session in sessions]
     serving = keys.serving({session.key_id for session in sessions})
     engines = {row[0]: row for row in Engine.objects.filter(pk__in=ids).values_list("pk", *READ)}
     live: dict[str | None, set[tuple[object, ...]]] = defaultdict(set)
-    for row in Task.objects.filter(engine__in=ids, status__in=LIVE).values_list("engine_id", "pk", "attempt", "status"):
+    for row in Task.objects.filter(LIVE_TASK, engine__in=ids).values_list("engine_id", "pk", "attempt", "status"):
         live[row[0]].add(row)
     return {each.id: (each.key_id in serving, engines.get(each.engine_id), live[each.engine_id]) for each in sessions}
 
@@ -57,11 +75,15 @@ def _assignments(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
         attempt = (task.pk, task.attempt)
         if task.status == TaskStatus.DISPATCHED and attempt not in session.sent:
             session.sent.add(attempt)
-            given = wire.Assign(task_id=task.pk, worker_id=task.worker_id or "", app=task.app, input=task.input)
-            if task.setup:
-                given["setup"] = task.setup
-            out.append(frame("task", given))
+            out.append(_assignment(task))
     return out
+
+
+def _assignment(task: Task) -> wire.Frame:
+    given = wire.Assign(task_id=task.pk, worker_id=task.worker_id or "", app=task.app, input=task.input)
+    if task.setup:
+        given["setup"] = task.setup
+    return frame("task", given)
 
 
 def _cancels(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
@@ -70,8 +92,8 @@ def _cancels(session: Session, live: Iterable[Task]) -> list[wire.Frame]:
         attempt = (task.pk, task.attempt)
         if task.status != TaskStatus.CANCELLING or attempt in session.cancelled:
             continue
+        session.cancelled.add(attempt)
         if attempt in session.sent:
-            session.cancelled.add(attempt)
             out.append(frame("cancel", wire.Cancel(task_id=task.pk)))
         else:
             _withdraw(task)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from django.core.handlers.asgi import ASGIHandler
 from engines.controlplane import cloud, connection, dispatch, extend, idempotency, restart, sessions, watch
 from engines.controlplane.connection import Message, Receive, Send
 from engines.controlplane.database import on_rows
+from engines.controlplane.direct import Direct
 from engines.controlplane.middleware import TOO_LARGE
 from engines.controlplane.relay import Relay
 from engines.controlplane.streams import Cut
@@ -25,6 +27,7 @@ CLOUD_SECONDS = 2.0
 SOCKETS = "sockets"
 SOCKETS_SECONDS = 5.0  # a wake-up of a socket that was lost costs at most this
 LONGEST_PAUSE = 0.02  # seconds between two rounds of a burst of wake-ups
+SWITCH_SECONDS = 0.0005  # after which a busy thread lets another one go on
 
 
 class Server:
@@ -32,11 +35,14 @@ class Server:
 
     def __init__(self, django: ASGIHandler) -> None:
         self._django = django
+        self._direct = Direct()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             read = await _read(scope, receive)
-            if read is not None:
+            if read is not None and self._direct.serves(read[0]):
+                await self._direct.answer(*read, send)
+            elif read is not None:
                 # A stream that is cut is left unfinished: the server under us then drops the connection.
                 with contextlib.suppress(Cut):
                     await self._django(read[0], _replay(read[1], receive), send)
@@ -98,6 +104,8 @@ async def _live(receive: Receive, send: Send) -> None:
             loops.append(Relay(settings.REDIS_URL).run())
         running = [asyncio.create_task(loop) for loop in loops]
         _spare_the_collector()
+        # A frame's way leads through several threads; at Python's 5 ms each step may wait so long for a busy round.
+        sys.setswitchinterval(SWITCH_SECONDS)
         await send({"type": "lifespan.startup.complete"})
     except Exception as error:  # said to the server, which then ends with a message instead of a stack
         await send({"type": "lifespan.startup.failed", "message": f"The control plane cannot start: {error}"})

@@ -6,6 +6,9 @@ Its id on the engine's row is the fence: whatever a connection says after anothe
 import os
 import socket
 import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -47,6 +50,39 @@ class Session:
     warm: dict[str, list[str]] | None = None  # so, too
     beaten: bool = False  # it was heard, which the next look writes down
     reading: object = None  # what the last look found
+    handed: deque[tuple[tuple[str, int], wire.Frame]] = field(default_factory=deque)
+
+    def take_handed(self) -> list[wire.Frame]:
+        """Return the tasks that were handed over and were neither sent nor taken back meanwhile, as sent."""
+        out = []
+        while self.handed:
+            attempt, given = self.handed.popleft()
+            if attempt not in self.sent and attempt not in self.cancelled:
+                self.sent.add(attempt)
+                out.append(given)
+        return out
+
+
+_held: dict[uuid.UUID, Session] = {}
+
+
+@contextmanager
+def held(session: Session) -> Iterator[None]:
+    """Have the session among those of this process for as long as its socket is open."""
+    _held[session.id] = session
+    try:
+        yield
+    finally:
+        del _held[session.id]
+
+
+def all_held() -> list[Session]:
+    """Return the sessions whose sockets this process has."""
+    return list(_held.values())
+
+
+def find_held(session_id: uuid.UUID | None) -> Session | None:
+    return _held.get(session_id) if session_id else None
 
 
 def instance() -> str:

@@ -43,6 +43,19 @@ def move(task: Task, to: TaskStatus, kind: EventKind, text: str = "", **facts: A
 move.alters_data = True  # type: ignore[attr-defined]  # no calls from templates
 
 
+def start(task: Task, engine: Engine, worker_id: str, where: str) -> None:
+    """Store a new task as one that found its worker at once. The caller holds the engine's row."""
+    at = task.created_at = task.updated_at = task.not_before = now()
+    task.status, task.engine, task.worker_id = TaskStatus.DISPATCHED, engine, worker_id
+    task.attempt, task.dispatched_at = 1, at
+    task.save(force_insert=True)
+    kept = TaskEvent(task=task, at=at, kind=EventKind.QUEUED), TaskEvent(task=task, at=at, kind=EventKind.DISPATCHED)
+    kept[1].text, kept[1].engine = where, engine
+    TaskEvent.objects.bulk_create(kept)
+    Worker.objects.filter(pk=worker_id).update(status_at=at)
+    wake(*seen(task.pk, task.team_id, engine.pk))
+
+
 def note(task: Task, kind: EventKind, text: str, engine: Engine | None = None) -> None:
     """Write a line of history that is no move."""
     TaskEvent.objects.create(task=task, kind=kind, text=text[:2000], engine=engine)

@@ -4,34 +4,20 @@ A socket reads its rows when it is rung. If the ring was lost, or another proces
 the rows are not what they were the last time, and rings. It also writes down the heartbeats since then.
 """
 
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from django.utils.timezone import now
 
 from engines.controlplane import sending, wakeups
 from engines.controlplane.models import Engine
-from engines.controlplane.sessions import Session
+from engines.controlplane.sessions import Session, all_held
 
 AT_ONCE = 500  # engines in one statement
-
-_held: dict[uuid.UUID, Session] = {}
-
-
-@contextmanager
-def held(session: Session) -> Iterator[None]:
-    """Have the session looked after for as long as its socket is open."""
-    _held[session.id] = session
-    try:
-        yield
-    finally:
-        del _held[session.id]
 
 
 def look() -> None:
     """Write the heartbeats that told nothing new, and ring for every session whose rows have changed."""
-    sessions = list(_held.values())
+    sessions = all_held()
     for start in range(0, len(sessions), AT_ONCE):
         some = sessions[start : start + AT_ONCE]
         _write_beats(some)

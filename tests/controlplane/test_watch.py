@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from engines.controlplane import dispatch, frames, hearing, keys, sending, wakeups, watch
+from engines.controlplane import dispatch, frames, hearing, keys, sending, sessions, wakeups, watch
 from engines.controlplane.models import ApiKey, Engine
 
 
@@ -24,7 +24,7 @@ def rings(agent):
         bell.clear()
         return rung
 
-    with contextlib.ExitStack() as waiting, watch.held(agent.session):
+    with contextlib.ExitStack() as waiting, sessions.held(agent.session):
         waiting.callback(loop.close)
         bell = loop.run_until_complete(begin())
         yield look

@@ -9,12 +9,11 @@ from ninja import Router
 from engines.controlplane import dispatch, dto, listing, problems, streams, tasks
 from engines.controlplane import schemas as s
 from engines.controlplane.auth import Bearer, key_of, team_of
-from engines.controlplane.enums import ENDED, EventKind
+from engines.controlplane.enums import ENDED
 from engines.controlplane.idempotency import once
-from engines.controlplane.models import Task, Team, atomic
+from engines.controlplane.models import Task, Team
 from engines.controlplane.problems import Problem
 from engines.controlplane.routes.common import PROBLEMS, answer, page
-from engines.controlplane.wakeups import DISPATCHER, seen, wake
 
 router = Router(tags=["tasks"])
 READ, WRITE = Bearer("tasks:read"), Bearer("tasks:write")
@@ -26,25 +25,22 @@ ONE = {200: s.TaskOut, **PROBLEMS}
 @router.post("/apps/run", response=ONE, auth=WRITE, operation_id="apps_run")
 @once
 def run(request: HttpRequest, asked: s.RunIn) -> HttpResponse:
-    """Queue a task. It goes to a free worker of the team that has what it needs; `workers` narrows the choice."""
+    """Run a task on a free worker of the team that has what it needs, or queue it; `workers` narrows the choice."""
     size = len(json.dumps([asked.input, asked.setup], ensure_ascii=False).encode())
     if size > LARGEST_INPUT:
         raise Problem(413, "payload_too_large", f"The input has {size} bytes as JSON; {LARGEST_INPUT} fit.")
-    team = team_of(request)
-    with atomic():
-        task = Task.objects.create(
-            team=team,
-            key=key_of(request),
-            app=asked.app,
-            input=asked.input,
-            setup=asked.setup,
-            resources=dispatch.needs(asked.resources.model_dump()),
-            infra=asked.infra or "",
-            targets=asked.workers or [],
-            on_engine_loss=asked.on_engine_loss,
-        )
-        tasks.note(task, EventKind.QUEUED, "")
-        wake(DISPATCHER, *seen(team.pk))
+    task = Task(
+        team=team_of(request),
+        key=key_of(request),
+        app=asked.app,
+        input=asked.input,
+        setup=asked.setup,
+        resources=dispatch.needs(asked.resources.model_dump()),
+        infra=asked.infra or "",
+        targets=asked.workers or [],
+        on_engine_loss=asked.on_engine_loss,
+    )
+    dispatch.admit(task)
     return answer(dto.task(task))
 
 
