@@ -9,13 +9,14 @@ from django.db import models
 from django.db.models import Q
 
 from engines.enums import OPEN, State, Verb
-from engines.money.models import DayCheck, Extension, Freeze, LedgerEntry, Limits, Proposal
+from engines.money.models import Ceiling, DayCheck, Extension, Freeze, LedgerEntry, Limits, Proposal
 from portal.accounts.models import Team
 from portal.scope import TeamManager
 from portal.vault.models import Connection, StoredKey
 
 __all__ = [
     "Automation",
+    "Ceiling",
     "Change",
     "DayCheck",
     "Engine",

@@ -23,6 +23,7 @@ urlpatterns = [
     path("cloud-time/ledger.csv", cloud_time.sheet_of, name="cloud-time-csv"),
     path("cloud-time/freeze/", cloud_time.freeze, name="cloud-time-freeze"),
     path("cloud-time/limits/", cloud_time.set_limits, name="cloud-time-limits"),
+    path("cloud-time/ceiling/", cloud_time.set_ceiling, name="cloud-time-ceiling"),
     path("cloud-time/<uuid:pk>/approve/", cloud_time.decide, {"step": "approve"}, name="cloud-time-approve"),
     path("cloud-time/<uuid:pk>/reject/", cloud_time.decide, {"step": "reject"}, name="cloud-time-reject"),
     path("cloud-time/<uuid:pk>/resolve/", cloud_time.settle, name="cloud-time-resolve"),

@@ -1,12 +1,12 @@
 """What people fill in about money."""
 
 from decimal import Decimal
+from typing import Any
 
 from django import forms
 
 from engines.money.amounts import MICROCENTS_PER_DOLLAR
-from engines.money.models import Limits
-from portal.accounts.models import Team
+from engines.money.models import Amounts
 
 
 class PurchaseForm(forms.Form):
@@ -34,7 +34,7 @@ def _hours(label: str, least: Decimal) -> forms.DecimalField:
 
 
 class LimitsForm(forms.Form):
-    """A team's limits, in dollars and hours."""
+    """A team's limits, in dollars and hours. With `current`, none may be raised above the `ceiling`."""
 
     operation_hours = _hours("Hours at once", Decimal("0.25"))
     operation_cost = _dollars("Dollars at once")
@@ -46,17 +46,35 @@ class LimitsForm(forms.Form):
 
     HOURS = ("operation_hours", "engine_hours")
 
+    def __init__(
+        self, *args: Any, current: Amounts | None = None, ceiling: Amounts | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._most: dict[str, Any] = {}
+        if current is not None:
+            most = [current] if ceiling is None else [current, ceiling]
+            self._most = {name: max(getattr(row, name) for row in most) for name in self.fields}
+        for name, value in self._most.items():
+            shown = value if name in self.HOURS else Decimal(value) / MICROCENTS_PER_DOLLAR
+            self.fields[name].help_text = f"You may set at most {shown:.2f}."
+
     @classmethod
-    def showing(cls, limits: Limits) -> "LimitsForm":
-        shown = {name: getattr(limits, name) for name in cls.base_fields}
+    def showing(cls, row: Amounts, **more: Any) -> "LimitsForm":
+        shown = {name: getattr(row, name) for name in cls.base_fields}
         dollars = {
             name: Decimal(value) / MICROCENTS_PER_DOLLAR for name, value in shown.items() if name not in cls.HOURS
         }
-        return cls(initial={name: f"{value:.2f}" for name, value in (shown | dollars).items()})
+        return cls(initial={name: f"{value:.2f}" for name, value in (shown | dollars).items()}, **more)
 
-    def save(self, team: Team) -> Limits:
-        values = {
+    def clean(self) -> dict[str, Any]:
+        for name, most in self._most.items():
+            if name in self.cleaned_data and self.amounts()[name] > most:
+                self.add_error(name, f"{self.fields[name].help_text} An Admin sets the ceiling.")
+        return self.cleaned_data
+
+    def amounts(self) -> dict[str, Any]:
+        """Return what was entered, in microcents and hours."""
+        return {
             name: value if name in self.HOURS else int(value * MICROCENTS_PER_DOLLAR)
             for name, value in self.cleaned_data.items()
         }
-        return Limits.objects.update_or_create(team=team, defaults=values)[0]

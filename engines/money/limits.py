@@ -10,7 +10,7 @@ from django.db.models import F, Q, QuerySet, Sum
 from engines.enums import OPEN
 from engines.models import Engine, Operation
 from engines.money.amounts import dollars
-from engines.money.models import Extension, Freeze, LedgerEntry, Limits
+from engines.money.models import Ceiling, Extension, Freeze, LedgerEntry, Limits
 from engines.operations.moves import Decider
 from portal.accounts.models import Team
 from portal.audit.log import record
@@ -27,6 +27,10 @@ class Frozen(Exception):
 
 def limits_of(team: Team) -> Limits:
     return Limits.objects.of(team).first() or Limits(team=team)
+
+
+def ceiling_of(team: Team) -> Ceiling | None:
+    return Ceiling.objects.of(team).first()
 
 
 def freeze_of(team: Team) -> Freeze | None:

@@ -118,8 +118,8 @@ class LedgerEntry(models.Model):
         raise TypeError("the ledger is only ever added to")
 
 
-class Limits(models.Model):
-    """How much a team lets be spent, in microcents and hours. A team without a row has the settings' limits."""
+class Amounts(models.Model):
+    """How much may be spent, in microcents and hours."""
 
     team = models.OneToOneField(Team, on_delete=models.CASCADE, primary_key=True)
     operation_hours = models.DecimalField(max_digits=8, decimal_places=2, default=Decimal(168))
@@ -132,8 +132,22 @@ class Limits(models.Model):
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
+    class Meta:
+        abstract = True
+
+
+class Limits(Amounts):
+    """How much a team lets be spent. A team without a row has the defaults."""
+
     def __str__(self) -> str:
         return f"Limits of {self.team}"
+
+
+class Ceiling(Amounts):
+    """How far Billing may raise each limit. Without a row, not at all."""
+
+    def __str__(self) -> str:
+        return f"Ceiling of the limits of {self.team}"
 
 
 class Freeze(models.Model):

@@ -16,6 +16,7 @@ from engines.operations.moves import Moved, move
 from engines.operations.send import send
 from engines.operations.together import send_batch
 from portal.vault.models import Connection
+from portal.vault.tell import owners_to_tell
 
 BATCH = 100
 NOT_BACK = "The engine did not come back in time, so nothing was sent. If it should still be drained, ask again."
@@ -55,6 +56,7 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
         elif state == State.UNKNOWN and verb == Verb.EXTEND:
             yield partial(reconcile.look, str(pk), now)
     yield from due_for_removal(now)
+    yield from owners_to_tell(now)
     # A whole batch comes after single operations, and in turns with readings: none keeps the others waiting.
     sends = [partial(send_batch, batch_id, now) for batch_id in batches]
     reads = [partial(snapshots.refresh, connection_id, now) for connection_id in due_connections(now)]

@@ -23,6 +23,7 @@ from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.amounts import PaidTime
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
+from engines.money.models import Ceiling, Limits
 from engines.money.quote import Quote
 from engines.money.reconcile import resolve
 from engines.operations.moves import Decider, Moved
@@ -32,6 +33,7 @@ from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
+from portal.accounts.models import Team
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -82,7 +84,10 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
         "freeze": limits.freeze_of(request.team),
         "tiles": tiles(request, now),
-        "limits_form": LimitsForm.showing(limits.limits_of(request.team)),
+        "limits_form": LimitsForm.showing(limits.limits_of(request.team), **bounds(request)),
+        "ceiling": limits.ceiling_of(request.team),
+        "ceiling_form": ceiling_form(request),
+        "may_ceiling": may(request.membership.role, "cloud-time-ceiling"),
         "may_act": may(request.membership.role, "engine-extend"),
         "may_limit": may(request.membership.role, "cloud-time-limits"),
         "connections": Connection.objects.of(request.team),
@@ -235,25 +240,43 @@ def freeze(request: PortalRequest) -> HttpResponse:
 @require_POST
 @transaction.atomic
 def set_limits(request: PortalRequest) -> HttpResponse:
-    form = LimitsForm(request.POST)
+    """Set the limits: an admin to anything, Billing up to the ceiling."""
+    Team.objects.select_for_update().get(pk=request.team.pk)
+    return amend(request, LimitsForm(request.POST, **bounds(request)), Limits, "cloudtime.limits")
+
+
+@require_POST
+@transaction.atomic
+def set_ceiling(request: PortalRequest) -> HttpResponse:
+    """Set how far Billing may raise each limit."""
+    return amend(request, LimitsForm(request.POST, prefix="ceiling"), Ceiling, "cloudtime.ceiling")
+
+
+def ceiling_form(request: PortalRequest) -> LimitsForm:
+    shown = limits.ceiling_of(request.team) or limits.limits_of(request.team)
+    return LimitsForm.showing(shown, prefix="ceiling")
+
+
+def bounds(request: PortalRequest) -> dict[str, Any]:
+    """Return what LimitsForm needs to hold this person to the ceiling; nothing for an admin."""
+    if may(request.membership.role, "cloud-time-ceiling"):
+        return {}
+    return {"current": limits.limits_of(request.team), "ceiling": limits.ceiling_of(request.team)}
+
+
+def amend(request: PortalRequest, form: LimitsForm, kind: type[Limits] | type[Ceiling], action: str) -> HttpResponse:
     if not form.is_valid():
         wrong = "; ".join(f"{form.fields[name].label}: {errors.as_text()}" for name, errors in form.errors.items())
-        messages.warning(request, f"The limits stay as they were. {wrong}")
+        messages.warning(request, f"Nothing was changed. {wrong}")
         return _go(request, reverse("cloud-time"))
-    before = shown(limits.limits_of(request.team))
-    after = shown(form.save(request.team))
+    earlier = kind.objects.of(request.team).first() or (Limits(team=request.team) if kind is Limits else None)
+    before = shown(earlier) if earlier else {}
+    after = shown(kind.objects.update_or_create(team=request.team, defaults=form.amounts())[0])
     origin = Origin.of(request)
-    record(
-        team=request.team,
-        actor=request.user,
-        action="cloudtime.limits",
-        target=request.team,
-        origin=origin,
-        before=before,
-        after=after,
-    )
+    facts: dict[str, Any] = {"before": before, "after": after}
+    record(team=request.team, actor=request.user, action=action, target=request.team, origin=origin, **facts)
     publish(request.team.pk, "cloudtime")
-    messages.success(request, "The new limits hold from now on.")
+    messages.success(request, "Saved. It holds from now on.")
     return _go(request, reverse("cloud-time"))
 
 

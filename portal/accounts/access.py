@@ -64,7 +64,8 @@ TABLE: dict[str, dict[str, Who]] = {
     "cloud-time-reject": {"POST": MONEY},
     "cloud-time-resolve": {"POST": MONEY},
     "cloud-time-freeze": {"POST": MONEY},
-    "cloud-time-limits": {"POST": ADMINS},
+    "cloud-time-limits": {"POST": MONEY},  # the view holds Billing to the ceiling
+    "cloud-time-ceiling": {"POST": ADMINS},
     "operations": {"GET": ALL},
     "operation": {"GET": ALL},
     "operation-cancel": {"POST": OPERATORS},

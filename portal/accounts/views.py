@@ -72,7 +72,8 @@ ABILITIES = {
         ("cloud-time-resolve", "POST"),
         ("cloud-time-freeze", "POST"),
     ],
-    "Set the limits of spending": [("cloud-time-limits", "POST")],
+    "Set the limits of spending, up to the ceiling": [("cloud-time-limits", "POST")],
+    "Set the ceiling of the limits": [("cloud-time-ceiling", "POST")],
     "See own API keys": [("keys", "GET")],
     "Store, test and revoke own API keys": [
         ("keys", "POST"),

@@ -36,6 +36,7 @@ LABELS = {
     "cloudtime.refused": "was refused extending",
     "cloudtime.frozen": "froze spending of",
     "cloudtime.thawed": "let spending go on for",
+    "cloudtime.ceiling": "changed the ceiling of the spending limits of",
     "cloudtime.limits": "changed the spending limits of",
     "key.stored": "stored the API key",
     "key.rotated": "rotated the API key",

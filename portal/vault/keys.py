@@ -94,14 +94,14 @@ def checked(row: StoredKey, scopes: list[str], refused_reads: Sequence[str], *, 
     """Keep what the API says the key may do, now that somebody has tried it. Audited as key.tested."""
     before = {"scopes": row.scopes, "working": not row.last_error}
     _found(row, scopes, refused_reads)
-    row.save(update_fields=["scopes", "refused_reads", "checked_at", "last_error", "failing_since", "told_at"])
+    row.save(update_fields=["scopes", "refused_reads", "checked_at", "last_error", "failing_since"])
     after = {"scopes": scopes, "working": True}
     record(team=row.team, actor=by, action="key.tested", target=row, origin=origin, before=before, after=after)
 
 
 def _found(row: StoredKey, scopes: list[str], refused_reads: Sequence[str]) -> None:
     row.scopes, row.refused_reads, row.checked_at = scopes, list(refused_reads), timezone.now()
-    row.last_error, row.failing_since, row.told_at = "", None, None
+    row.last_error, row.failing_since = "", None
 
 
 @transaction.atomic

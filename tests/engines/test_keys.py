@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core import mail
 
 from engines import keys as use
 from engines.enums import State
@@ -14,6 +15,7 @@ from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from portal.vault.keys import Secret, flag, store, unseal
 from portal.vault.models import Connection, StoredKey
+from portal.vault.tell import owners_to_tell
 from tests.engines.conftest import NOW, put
 
 pytestmark = pytest.mark.django_db
@@ -176,6 +178,42 @@ def test_a_key_that_works_again_is_not_marked_any_more(olgas_key):
     flag(StoredKey.objects.get(pk=olgas_key.pk), "")
     olgas_key.refresh_from_db()
     assert (olgas_key.last_error, olgas_key.failing_since) == ("", None)
+
+
+def written(settings, key, at):
+    """The mails that a sweep at that moment sends."""
+    settings.EMAIL_HOST, settings.PORTAL_URL = "mail.example", "https://portal.acme.example"
+    mail.outbox.clear()
+    for _ in range(2):
+        for job in owners_to_tell(at):
+            job()
+    return [(sent.to, sent.body) for sent in mail.outbox]
+
+
+def test_the_owner_of_a_refused_key_is_written_to_once(olgas_key, settings):
+    flag(olgas_key, "401: no such key")
+    began = StoredKey.objects.get().failing_since
+    ((to, body),) = written(settings, olgas_key, began)
+    assert to == ["olga@acme.example"]
+    assert "401: no such key" in body
+    assert "https://portal.acme.example/keys/" in body
+    assert "inf_olga_key" not in body
+    assert written(settings, olgas_key, began + timedelta(days=3)) == []
+
+
+def test_a_key_that_comes_and_goes_is_written_of_once_an_hour(olgas_key, settings):
+    flag(olgas_key, "401")
+    began = StoredKey.objects.get().failing_since
+    assert len(written(settings, olgas_key, began)) == 1
+    for minutes, mails in ((30, 0), (61, 1)):
+        at = began + timedelta(minutes=minutes)
+        StoredKey.objects.update(failing_since=at)
+        assert len(written(settings, olgas_key, at)) == mails
+
+
+def test_where_no_mail_is_configured_none_is_due(olgas_key, settings):
+    flag(olgas_key, "401")
+    assert list(owners_to_tell(NOW)) == []
 
 
 def test_a_card_says_what_its_key_was_last_used_for(operation, olga, client_of):

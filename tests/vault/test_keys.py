@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from portal.accounts.models import User
 from portal.audit.models import Entry
 from portal.vault.keys import Sealed, Secret, rewrap, store, unseal
 from portal.vault.models import Connection, StoredKey
@@ -91,6 +92,35 @@ def test_a_rotation_cut_short_goes_on_where_it_was(stored, ada, acme_connection,
     assert capsys.readouterr().out == "1 keys re-encrypted under k2\n"
     settings.VAULT_KEYS = OTHER
     assert [unseal(again(row)).reveal() for row in (stored, other)] == [CANARY, "inf_other"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rotation_killed_in_the_middle_has_kept_what_it_did(acme, acme_connection, settings, monkeypatch, capsys):
+    people = [User.objects.create_user(f"p{number}@acme.example") for number in range(5)]
+    for number, person in enumerate(people):
+        secret = Secret(f"inf_person_{number}")
+        store(user=person, connection=acme_connection, secret=secret, label="x", scopes=[])
+    old, settings.VAULT_KEYS = settings.VAULT_KEYS, f"{OTHER},{settings.VAULT_KEYS}"
+    sealed = []
+
+    def killed(row, keys):
+        if len(sealed) == 2:
+            raise SystemExit(137)
+        sealed.append(row)
+        return rewrap(row, keys)
+
+    monkeypatch.setattr("portal.vault.management.commands.rotate_vault_keys.rewrap", killed)
+    with pytest.raises(SystemExit):
+        call_command("rotate_vault_keys")
+    connection.close()  # whatever was not committed is gone
+    assert StoredKey.objects.filter(sealed__startswith="v1.k2.").count() == 2
+    assert sorted(unseal(row).reveal() for row in StoredKey.objects.all()) == [f"inf_person_{n}" for n in range(5)]
+    monkeypatch.undo()
+    settings.VAULT_KEYS = f"{OTHER},{old}"
+    call_command("rotate_vault_keys")
+    assert capsys.readouterr().out == "3 keys re-encrypted under k2\n"
+    settings.VAULT_KEYS = OTHER
+    assert sorted(unseal(row).reveal() for row in StoredKey.objects.all()) == [f"inf_person_{n}" for n in range(5)]
 
 
 def test_rotation_can_be_run_again(stored, settings, capsys):

@@ -1,0 +1,82 @@
+"""Billing changes limits up to the ceiling that an admin sets; the server holds it, whatever the page sends."""
+
+import pytest
+
+from engines.money import limits
+from engines.money.forms import LimitsForm
+from portal.audit.models import Entry
+
+pytestmark = pytest.mark.django_db
+
+
+def given(prefix="", **changes):
+    shown = {name: str(value) for name, value in LimitsForm.showing(limits.Limits()).initial.items()}
+    return {f"{prefix}-{name}" if prefix else name: value for name, value in (shown | changes).items()}
+
+
+def set_limits(client, **changes):
+    return client.post("/cloud-time/limits/", given(**changes), follow=True).content.decode()
+
+
+def set_ceiling(client, **changes):
+    return client.post("/cloud-time/ceiling/", given("ceiling", **changes), follow=True).content.decode()
+
+
+def team_day(team):
+    return limits.limits_of(team).team_day // 10**8
+
+
+def test_billing_raises_a_limit_up_to_the_ceiling(acme, ada, bill, client_of):
+    set_ceiling(client_of(ada), team_day="2000")
+    set_limits(client_of(bill), team_day="2000")
+    assert team_day(acme) == 2000
+    assert Entry.objects.get(action="cloudtime.limits").actor == bill
+
+
+@pytest.mark.parametrize("name", list(LimitsForm.base_fields))
+def test_billing_raises_no_limit_above_the_ceiling(acme, ada, bill, client_of, name):
+    set_ceiling(client_of(ada))
+    before = vars(limits.limits_of(acme)).copy()
+    assert "An Admin sets the ceiling" in set_limits(client_of(bill), **{name: "20000"})
+    after = vars(limits.limits_of(acme))
+    assert {key: after[key] for key in LimitsForm.base_fields} == {key: before[key] for key in LimitsForm.base_fields}
+
+
+def test_without_a_ceiling_billing_lowers_limits_and_raises_none(acme, bill, client_of):
+    browser = client_of(bill)
+    assert "you may lower limits, and raise none" in browser.get("/cloud-time/").content.decode()
+    set_limits(browser, team_day="1000.01")
+    assert team_day(acme) == 1000
+    set_limits(browser, team_day="900")
+    assert team_day(acme) == 900
+
+
+def test_a_limit_above_the_ceiling_may_stay_and_not_grow(acme, ada, bill, client_of):
+    set_ceiling(client_of(ada), team_day="500")
+    set_limits(client_of(bill), team_day="1000", user_day="100")
+    assert (team_day(acme), limits.limits_of(acme).user_day) == (1000, 100 * 10**8)
+    assert "An Admin sets the ceiling" in set_limits(client_of(bill), team_day="1001")
+
+
+def test_no_ceiling_holds_an_admin(acme, ada, client_of):
+    set_ceiling(client_of(ada), team_day="500")
+    set_limits(client_of(ada), team_day="5000")
+    assert team_day(acme) == 5000
+
+
+def test_nobody_but_an_admin_sets_the_ceiling(acme, bill, client_of):
+    assert client_of(bill).post("/cloud-time/ceiling/", given("ceiling")).status_code == 403
+    assert limits.ceiling_of(acme) is None
+    assert "/cloud-time/ceiling/" not in client_of(bill).get("/cloud-time/").content.decode()
+
+
+def test_the_ceiling_is_audited(ada, client_of):
+    set_ceiling(client_of(ada), team_day="500")
+    entry = Entry.objects.get(action="cloudtime.ceiling")
+    assert (entry.before, entry.after["team_day"]) == ({}, "500.00")
+
+
+def test_one_team_s_ceiling_is_not_another_s(acme, ada, mallory, other_team, client_of):
+    set_ceiling(client_of(mallory), team_day="99000")
+    assert limits.ceiling_of(acme) is None
+    assert limits.ceiling_of(other_team).team_day == 99_000 * 10**8
