@@ -20,7 +20,8 @@ DEPLOYED := env -u EMBEDDED -u DEBUG -u DATABASE_URL -u CONTROLPLANE_DATABASE_UR
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-browser check bench screenshots clean
+export SECONDS SEED
+.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser check nemesis bench screenshots clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 32
@@ -28,7 +29,7 @@ help:
 run: $(VENV)/run.stamp ## start everything on this machine; Ctrl-C stops it
 	@$(BIN)/python manage.py up
 
-test: test-sqlite test-postgres test-processes test-processes-postgres test-browser ## run all tests
+test: test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser ## run all tests
 
 test-sqlite: $(VENV)/test.stamp ## the tests in one process, on SQLite
 	$(BIN)/python -m pytest $(UNIT)
@@ -55,6 +56,12 @@ check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migratio
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime
 	$(BIN)/python -m tests.vulnerabilities $(VENV)/runtime
+
+nemesis: $(VENV)/test.stamp ## random people while everything dies, for 20 minutes; SECONDS=180 SEED=7 choose another run
+	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
+
+test-nemesis: $(VENV)/test.stamp ## the same for a minute
+	SECONDS=$${SECONDS:-60} DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
 
 bench: $(VENV)/test.stamp ## ratios against peers in the same run; ONLY=B1,B12 runs some
 	$(BIN)/python -m tests.benchmarks

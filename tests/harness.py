@@ -179,16 +179,15 @@ class Stack:
         """A client of the portal, signed in, that follows redirects as a browser does."""
         browser = httpx.Client(base_url=self.place.portal_url, timeout=15, trust_env=False, follow_redirects=True)
         self.browsers.append(browser)
-        self.browsers.append(browser)
         browser.get("/accounts/login/").raise_for_status()
         answer = browser.post("/accounts/login/", data={"login": email, "password": PASSWORD, **csrf(browser)})
         assert answer.url.path == "/engines/", answer.text
         return browser
 
-    def query(self, sql):
-        """The rows of a query to the portal's database."""
-        url = self.place.environment.get("DATABASE_URL")
-        opened = psycopg.connect(url) if url else sqlite3.connect(self.place.data / "portal.sqlite3", timeout=20)
+    def query(self, sql, variable="DATABASE_URL", file="portal.sqlite3"):
+        """The rows of a query to the portal's database, or to the one that is named."""
+        url = self.place.environment.get(variable)
+        opened = psycopg.connect(url) if url else sqlite3.connect(self.place.data / file, timeout=20)
         with contextlib.closing(opened) as connection:
             return connection.execute(sql).fetchall()
 

@@ -1,0 +1,163 @@
+"""Simulated people: each clicks at random on the real pages, double-clicks, goes back, and sends old forms again."""
+
+import contextlib
+import re
+import threading
+import time
+from collections import Counter
+from html import unescape
+
+import httpx
+
+from tests.harness import csrf, hidden
+from tests.nemesis.fleet import PASSWORDS
+
+SIGNED_IN_FOR = 480  # seconds; an approval wants a sign-in of the last ten minutes
+PATIENCE = 20.0
+ALLOWED = {200, 403, 404, 409, 422, 429, 503}
+
+
+class Person(threading.Thread):
+    """Clicks until `done` is set. `wrong` lists the answers that a portal must never give, `clicks` what was done."""
+
+    def __init__(self, email, fleet, uids, random, done):
+        super().__init__(name=email, daemon=True)
+        self.email, self.fleet, self.random, self.done = email, fleet, random, done
+        self.rented, self.own = uids
+        self.clicks, self.wrong = Counter(), []
+        self._old, self._browser, self._signed_in = [], None, 0.0
+
+    def run(self):
+        while not self.done.wait(self.random.expovariate(3.0)):
+            click = self.random.choices(list(CLICKS), list(CLICKS.values()))[0]
+            try:
+                click(self, self.browser())
+                self.clicks[click.__name__] += 1
+            except httpx.HTTPError as error:
+                self.clicks[type(error).__name__] += 1
+            except Exception as error:
+                self.wrong.append(f"{self.email}: {click.__name__}: {error!r}")
+
+    def browser(self):
+        if time.monotonic() - self._signed_in > SIGNED_IN_FOR or self._browser is None:
+            browser = httpx.Client(
+                base_url=self.fleet.place.portal_url, timeout=PATIENCE, trust_env=False, follow_redirects=True
+            )
+            browser.get("/accounts/login/")
+            words = {"login": self.email, "password": PASSWORDS[self.email], **csrf(browser)}
+            answer = self.checked(browser.post("/accounts/login/", data=words))
+            if answer.url.path != "/engines/":
+                raise httpx.HTTPError("not signed in yet")
+            self._browser, self._signed_in = browser, time.monotonic()
+        return self._browser
+
+    def checked(self, answer):
+        if answer.status_code not in ALLOWED:
+            self.wrong.append(f"{self.email}: {answer.status_code} from {answer.request.method} {answer.url.path}")
+        return answer
+
+    def send(self, browser, address, words):
+        """Send a form once, twice in a row, or twice at once; and keep it, to be sent again much later."""
+        words = words | csrf(browser)
+        how = self.random.random()
+        if how < 0.15:
+            second = threading.Thread(target=self._quietly, args=(browser, address, words))
+            second.start()
+            self._quietly(browser, address, words)
+            second.join()
+        else:
+            self.checked(browser.post(address, data=words))
+            if how < 0.25:
+                self.checked(browser.post(address, data=words))
+        self._old = [*self._old[-10:], (address, words)]
+
+    def _quietly(self, browser, address, words):
+        with contextlib.suppress(httpx.HTTPError):
+            self.checked(browser.post(address, data=words, cookies=browser.cookies))
+
+    def ask(self, browser, uid, verb):
+        address = f"/engines/{uid}/{verb}/"
+        page = self.checked(browser.get(address)).text
+        if 'name="reason"' in page and 'name="ticket"' in page:
+            words = {"ticket": hidden(page, "ticket"), "reason": f"{verb} by {self.email}", "deadline": "1"}
+            self.send(browser, address, words | {"name": f"engine-{self.random.randrange(99)}"})
+
+    def decide(self, browser, page, steps):
+        """Press one of the page's buttons."""
+        found = re.findall(rf'action="(/[^"]+/(?:{"|".join(steps)})/)"', page)
+        if found:
+            address = self.random.choice(found)
+            words = {"reason": "as the dice fell"}
+            form = page[page.index(address) :].split("</form>")[0]
+            if digest := re.search(r'name="digest" value="([^"]+)"', form):
+                words["digest"] = unescape(digest[1])
+            self.send(browser, address, words)
+
+
+def extend(self, browser):
+    uid = self.random.choice(self.rented)
+    hours = self.random.choice(("0.25", "0.5", "1", "1.25", "1.5", "3"))  # the last one needs a second person
+    page = self.checked(browser.get(f"/engines/{uid}/extend/", params={"hours": hours})).text
+    if 'name="quote"' in page and 'name="reason"' in page:
+        self.send(browser, f"/engines/{uid}/extend/", {"quote": hidden(page, "quote"), "reason": f"by {self.email}"})
+
+
+def drain(self, browser):
+    self.ask(browser, self.random.choice(self.own), "drain")
+
+
+def stop(self, browser):
+    self.ask(browser, self.random.choice(self.own), "stop")
+
+
+def restart(self, browser):
+    self.ask(browser, self.random.choice(self.rented), "restart")
+
+
+def rename(self, browser):
+    self.ask(browser, self.random.choice(self.own), "rename")
+
+
+def decide(self, browser):
+    """Look at an operation that is open, and decide something about it."""
+    page = self.checked(browser.get("/operations/", params={"state": "open"})).text
+    if found := re.findall(r'href="(/operations/[0-9a-f-]{36}/)"', page):
+        page = self.checked(browser.get(self.random.choice(found[:20]))).text
+        self.decide(browser, page, ("cancel", "keep-waiting", "send-again", "close"))
+
+
+def approve(self, browser):
+    page = self.checked(browser.get("/cloud-time/")).text
+    self.decide(browser, page, ("approve", "approve", "reject") if self.random.random() < 0.2 else ("approve",))
+
+
+def freeze(self, browser):
+    """Stop all spending, and soon let it go on."""
+    for words in ({}, {"lift": "yes"}, {"lift": "yes"}):
+        self.checked(browser.post("/cloud-time/freeze/", data={"reason": "a look", **words, **csrf(browser)}))
+        self.done.wait(self.random.uniform(0.2, 1.5))
+
+
+def go_back(self, browser):
+    """Send a form of long ago once more."""
+    if self._old:
+        address, words = self.random.choice(self._old)
+        self.checked(browser.post(address, data=words | csrf(browser)))
+
+
+def look_around(self, browser):
+    self.checked(browser.get(self.random.choice(("/engines/", "/operations/", "/cloud-time/", "/audit/", "/keys/"))))
+
+
+CLICKS = {
+    extend: 12,
+    drain: 3,
+    stop: 0.5,
+    restart: 0.5,
+    rename: 1,
+    decide: 4,
+    approve: 4,
+    freeze: 0.2,
+    go_back: 2,
+    look_around: 3,
+}
