@@ -142,6 +142,17 @@ def test_k12_killed_after_it_was_recorded_all_is_right(asked, api, clock, worker
     ended(asked, api, 1, "confirmed")
 
 
+REBOOTED = {"extend.checked": (1, "confirmed"), "extend.armed": (0, "not_applied"), "extend.answered": (1, "observed")}
+
+
+@pytest.mark.parametrize("place", REBOOTED)
+def test_k18_a_host_that_was_started_anew_changes_nothing_about_it(asked, api, clock, worker, place):
+    killed_at(worker, asked, place)
+    clock.booted = 3.0
+    settle(clock, asked)
+    ended(asked, api, *REBOOTED[place])
+
+
 def test_k13_a_worker_stopped_after_arming_is_ended_before_it_wakes(asked, api, clock, worker):
     process = stopped_at(worker, asked, "extend.armed")
     settle(clock, asked)
