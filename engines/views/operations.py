@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import operation_for
+from engines.api.advice import advice
 from engines.clock import now as db_now
 from engines.enums import OPEN, State, Verb
 from engines.filters import OperationFilter
@@ -62,7 +63,8 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "operation": found,
         "engine": found.engine,
         **timeline(found),
-        "answer": json.dumps(found.answer, indent=2) if found.answer else "",
+        "answer": json.dumps(found.answer, indent=2, ensure_ascii=False) if found.answer else "",
+        "advice": how_to_go_on(found),
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
         "overrun": meanwhile(found, found.engine, db_now(), request.membership.role) if found.state in OPEN else None,
@@ -72,6 +74,13 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
     }
     fragment = request.htmx and request.htmx.target == "operation"
     return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
+
+
+def how_to_go_on(found: Operation) -> str:
+    """Return what a person can do after the API's no; "" while that is not the last word."""
+    if found.state not in (State.REFUSED, State.FAILED):
+        return ""
+    return advice(str(found.answer.get("code") or ""), int(found.answer.get("status") or 0))
 
 
 def timeline(found: Operation) -> dict[str, Any]:

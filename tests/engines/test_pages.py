@@ -1,5 +1,7 @@
 """The engine and operation pages: who sees and does what, and what they are told."""
 
+import re
+
 import pytest
 
 from engines.clock import now as db_now
@@ -299,3 +301,28 @@ def test_a_key_cannot_be_checked_while_the_api_is_away(api, olga, client_of, acm
     sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
     answer = client_of(olga).post("/keys/", sent)
     assert (answer.status_code, StoredKey.objects.count()) == (422, 0)
+
+
+def refused(operation, state="refused", **answer):
+    found = {"status": 409, "code": "engine_offline", "message": "said no", "raw": '{"key": "****"}', **answer}
+    return put(operation, state, finished_at=NOW, note="The Engines API refused the request.", answer=found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({}, "What you can do: The engine has no connection."),
+        ({"code": "insufficient_scope", "status": 403}, "What you can do: Your key lacks a scope"),
+        ({"code": "", "status": 402}, "What you can do: Top up the balance"),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_has_the_whole_answer_one_click_away(operation, olga, client_of, answer, said):
+    page = client_of(olga).get(f"/operations/{refused(operation, **answer).pk}/").content.decode()
+    assert said in " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert '<details class="fold" id="answer">' in page
+    assert "****" in page
+
+
+@pytest.mark.parametrize("state", ["unknown", "succeeded", "working"])
+def test_advice_is_given_only_where_the_no_is_the_last_word(operation, olga, client_of, state):
+    assert "What you can do" not in client_of(olga).get(f"/operations/{refused(operation, state).pk}/").content.decode()
