@@ -26,6 +26,7 @@ urlpatterns = [
     path("cloud-time/ceiling/", cloud_time.set_ceiling, name="cloud-time-ceiling"),
     path("cloud-time/<uuid:pk>/approve/", cloud_time.decide, {"step": "approve"}, name="cloud-time-approve"),
     path("cloud-time/<uuid:pk>/reject/", cloud_time.decide, {"step": "reject"}, name="cloud-time-reject"),
+    path("cloud-time/<uuid:pk>/cancel/", cloud_time.cancel, name="cloud-time-cancel"),
     path("cloud-time/<uuid:pk>/resolve/", cloud_time.settle, name="cloud-time-resolve"),
     path("operations/", operations.operations, name="operations"),
     path("operations/<uuid:pk>/", operations.operation, name="operation"),

@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from engines.enums import Verb
+from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.money import limits
-from engines.money.models import Extension
+from engines.money.models import Extension, Outcome
 from engines.money.quote import Quote
+from engines.money.record import End, record
+from engines.operations.moves import Decider
 from engines.operations.request import Changed, Wish, request
 from portal.accounts.models import Team, User
 from portal.audit.origin import Origin
@@ -58,6 +60,17 @@ def buy(
         approved_name=approved_name,
     )
     return operation
+
+
+def cancel(operation: Operation, *, by: Decider) -> None:
+    """Take a purchase back before it is armed: nothing of it was sent, and nothing is.
+
+    Raises ValueError once it may have been sent, and Moved if it has just moved on.
+    """
+    if operation.verb != Verb.EXTEND or operation.state not in (State.REQUESTED, State.CHECKING):
+        raise ValueError(f"a purchase that is {operation.state} cannot be taken back")
+    note = f"Cancelled by {by.user} before it was sent. Nothing was charged."
+    record(operation, End(State.CANCELLED, Outcome.NOT_SENT, note), by)
 
 
 def earlier_try(quote: Quote, engine: Engine) -> Extension | None:

@@ -71,7 +71,13 @@ class Extension(models.Model):
     @property
     def may_try_again(self) -> bool:
         """Whether it is certain that nothing was charged, and something else would be if it were asked again."""
-        return self.outcome in (Outcome.OUTDATED, Outcome.NOT_SENT, Outcome.NOT_APPLIED, Outcome.RESOLVED_NOT_APPLIED)
+        return self.outcome in (
+            Outcome.OUTDATED,
+            Outcome.REFUSED,
+            Outcome.NOT_SENT,
+            Outcome.NOT_APPLIED,
+            Outcome.RESOLVED_NOT_APPLIED,
+        )
 
 
 class LedgerEntry(models.Model):

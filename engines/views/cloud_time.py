@@ -21,6 +21,7 @@ from engines.enums import OPEN, State, Verb
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.amounts import PaidTime
+from engines.money.buy import cancel as take_back
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
 from engines.money.models import Ceiling, Limits
@@ -219,6 +220,17 @@ def settle(request: PortalRequest, pk: str) -> HttpResponse:
     try:
         by = Decider(request.user, Origin.of(request))
         resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)
+    except (Moved, ValueError):
+        messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
+    return _go(request, reverse("operation", args=[found.pk]))
+
+
+@require_POST
+def cancel(request: PortalRequest, pk: str) -> HttpResponse:
+    """Take a purchase back that was not sent yet."""
+    found = operation_for(request, pk)
+    try:
+        take_back(found, by=Decider(request.user, Origin.of(request)))
     except (Moved, ValueError):
         messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
     return _go(request, reverse("operation", args=[found.pk]))

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 from django.contrib import messages
@@ -146,6 +146,7 @@ def dialog(
         "error": error,
         "asked": request.GET,
         "zone": zone,
+        "until": _typed(request, quote, zone),
         "choices": choices.choices(paid, now, zone) if paid else [],
         "chosen": request.GET.get("to", ""),
         "seen_at": seen,
@@ -158,6 +159,11 @@ def dialog(
     }
     template = "cloud_time/_extend_dialog.html" if request.htmx else "cloud_time/extend.html"
     return render(request, template, context, status=status)
+
+
+def _typed(request: PortalRequest, quote: Quote | None, zone: tzinfo) -> str:
+    """Return what the field of date and time holds: what is shown, else what was typed."""
+    return f"{quote.target.astimezone(zone):%Y-%m-%dT%H:%M}" if quote else request.GET.get("until", "")
 
 
 def with_quote(form: PurchaseForm, signed: str) -> PurchaseForm:

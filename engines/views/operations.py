@@ -111,8 +111,8 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }
     sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
-    if found.verb == Verb.EXTEND:  # what a person decides about money has its own forms
-        return []
+    if found.verb == Verb.EXTEND:
+        return purchase_actions(request, found)
     shown = dialogs(request, found)
     for step, label in offers.get(State(found.state), []):
         why_not = ""
@@ -130,6 +130,21 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
+    """Return the one decision about money that is no form of its own: to take it back before it is sent."""
+    if found.state not in (State.REQUESTED, State.CHECKING):
+        return []
+    role = request.membership
+    return [
+        {
+            "label": "Cancel",
+            "url": reverse("cloud-time-cancel", args=[found.pk]),
+            "enabled": may(role.role, "cloud-time-cancel"),
+            "why_not": f"Your role ({role.get_role_display()}) may not do this.",
+        }
+    ]
 
 
 def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "cloud-time-csv": {"GET": ALL},
     "cloud-time-approve": {"POST": MONEY},
     "cloud-time-reject": {"POST": MONEY},
+    "cloud-time-cancel": {"POST": MONEY},
     "cloud-time-resolve": {"POST": MONEY},
     "cloud-time-freeze": {"POST": MONEY},
     "cloud-time-limits": {"POST": MONEY},  # the view holds Billing to the ceiling

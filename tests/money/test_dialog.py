@@ -181,6 +181,21 @@ def test_times_that_are_none_are_said_to_be_none(browser, until):
     assert browser.get(URL, {"until": until}).context["quote"] is None
 
 
+def test_until_an_own_date_and_time_is_on_the_viewers_clock_with_utc_beside(browser):
+    browser.cookies["tz"] = "Europe/Berlin"
+    page = open_dialog(browser, "?until=2026-11-24T07:30")
+    shown = words(page)
+    for part in ("13.50 h at $2.50", "Tue 24 Nov 07:30 CET", "That is 2026-11-24 06:30:00 UTC.", "Europe/Berlin"):
+        assert part in shown
+    assert 'type="datetime-local" id="until-at" name="until" value="2026-11-24T07:30"' in page.content.decode()
+
+
+def test_what_was_typed_and_cannot_be_bought_stays_in_the_field(browser):
+    page = open_dialog(browser, "?until=2026-11-23T13:00").content.decode()
+    assert 'value="2026-11-23T13:00"' in page
+    assert "It runs until then anyway" in page
+
+
 def test_a_frozen_team_cannot_confirm(browser, acme):
     form = form_of(open_dialog(browser))
     Freeze.objects.create(team=acme, at=NOON, by="Ada", reason="budget")

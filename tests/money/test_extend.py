@@ -8,7 +8,7 @@ import pytest
 
 from engines.enums import State
 from engines.models import LedgerEntry, Operation
-from engines.money import limits
+from engines.money import buy, limits, send
 from engines.money.models import Freeze
 from engines.operations import decide
 from engines.operations.moves import Decider
@@ -276,6 +276,34 @@ def test_e29_a_person_may_say_that_it_was_charged(asked, api, clock):
     settled(done, applied=True)
     assert outcome(fresh(done)) == ("succeeded", "resolved_applied")
     assert LedgerEntry.objects.get().evidence == "P"
+
+
+@pytest.mark.parametrize("state", ["requested", "checking"])
+def test_a_purchase_that_is_not_armed_is_taken_back_and_never_sent(asked, api, state, acme):
+    Operation.objects.filter(pk=asked.pk).update(state=state)
+    buy.cancel(fresh(asked), by=Decider(asked.requested_by, ORIGIN))
+    run(asked)
+    assert outcome(fresh(asked)) == ("cancelled", "not_sent")
+    assert api.posts() == []
+    assert limits.spent(acme, NOON - timedelta(days=1)) == 0
+
+
+def test_taken_back_while_it_is_checked_it_stops_before_the_first_byte(asked, api, monkeypatch):
+    def meanwhile(name):
+        if name == "extend.connected":
+            buy.cancel(fresh(asked), by=Decider(asked.requested_by, ORIGIN))
+
+    monkeypatch.setattr(send, "failpoint", meanwhile)
+    run(asked)
+    assert fresh(asked).state == State.CANCELLED
+    assert api.posts() == []
+
+
+@pytest.mark.parametrize("state", ["sending", "unknown", "needs_attention", "succeeded"])
+def test_what_may_have_been_sent_cannot_be_taken_back(asked, state):
+    Operation.objects.filter(pk=asked.pk).update(state=state)
+    with pytest.raises(ValueError, match="cannot be taken back"):
+        buy.cancel(fresh(asked), by=Decider(asked.requested_by, ORIGIN))
 
 
 @pytest.mark.parametrize("step", ["send_again", "close", "cancel", "keep_waiting"])

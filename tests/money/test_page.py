@@ -223,3 +223,16 @@ def test_whoever_runs_the_portal_lets_it_go_on(acme, engine, bill, bills_key, ap
     call_command("freeze_spending", reason="incident", stdout=io.StringIO())
     call_command("freeze_spending", "--lift", reason="over", stdout=io.StringIO())
     assert ask(engine, bill, bills_key).state == "requested"
+
+
+def test_billing_takes_a_queued_purchase_back_on_its_page(client_of, bill, asked):
+    browser = client_of(bill)
+    assert f"/cloud-time/{asked.pk}/cancel/" in browser.get(f"/operations/{asked.pk}/").content.decode()
+    browser.post(f"/cloud-time/{asked.pk}/cancel/")
+    assert fresh(asked).state == "cancelled"
+    assert Entry.objects.filter(action="operation.cancelled", actor=bill).count() == 1
+
+
+def test_who_may_not_spend_may_not_take_back(client_of, olga, asked):
+    assert client_of(olga).post(f"/cloud-time/{asked.pk}/cancel/").status_code == 403
+    assert fresh(asked).state == "requested"
