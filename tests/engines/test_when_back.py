@@ -164,7 +164,7 @@ def test_who_may_no_longer_drain_has_it_ended_when_the_engine_is_back(waiting, o
 
 
 def test_the_fleet_offers_it_for_an_offline_engine(olgas, offline):
-    assert "Drain when back: gpu-1" in words(olgas.get("/engines/"))
+    assert "Drain gpu-1 when it is back" in words(olgas.get("/engines/"))
 
 
 def test_a_stop_takes_its_place(waiting, client_of, ada, acme_connection):
