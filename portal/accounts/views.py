@@ -69,6 +69,7 @@ ABILITIES = {
         ("engine-extend", "POST"),
         ("cloud-time-approve", "POST"),
         ("cloud-time-reject", "POST"),
+        ("cloud-time-cancel", "POST"),
         ("cloud-time-resolve", "POST"),
         ("cloud-time-freeze", "POST"),
     ],
