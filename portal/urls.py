@@ -28,6 +28,7 @@ urlpatterns = [
     path("accounts/logout/", logout, name="account_logout"),
     path("accounts/password/", ChangePassword.as_view(), name="account_change_password"),
     path("accounts/confirm/", reauthenticate, name="account_reauthenticate"),
+    path("accounts/confirm/done/", account.confirmed, name="confirmed"),
     path("accounts/confirm/code/", mfa.reauthenticate, name="mfa_reauthenticate"),
     path("accounts/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
     path("accounts/login/factor/", mfa.authenticate, name="mfa_authenticate"),

@@ -109,23 +109,12 @@ def acme_connection(acme):
 
 
 @pytest.fixture
-def client_of(db):
-    """A browser of that person, signed in."""
-
-    def sign_in(user):
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
-@pytest.fixture
-def confirmed(client_of):
-    """A browser of that person, who proved who they are so many seconds ago."""
+def confirmed(db):
+    """A browser of that person, who signed in and so proved who they are, that many seconds ago."""
 
     def sign_in(user, ago=0):
-        client = client_of(user)
+        client = Client()
+        client.force_login(user)
         session = client.session
         session["account_authentication_methods_user"] = str(user.pk)
         session["account_authentication_methods"] = [{"method": "password", "at": time.time() - ago}]
@@ -133,3 +122,9 @@ def confirmed(client_of):
         return client
 
     return sign_in
+
+
+@pytest.fixture
+def client_of(confirmed):
+    """A browser of that person, signed in just now."""
+    return confirmed

@@ -21,8 +21,9 @@ from engines.forms import BulkForm
 from engines.models import Batch, Engine, Operation
 from engines.operations.moves import Decider
 from engines.tickets import BulkTicket
-from engines.views.operate import ICONS
+from engines.views.operate import ICONS, STEP_UP
 from portal.accounts.access import may
+from portal.accounts.confirmed import must_confirm
 from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -77,6 +78,8 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form
         return shown(request, made, filters, again, status=422)
+    if made.verb in STEP_UP and must_confirm(request):
+        return shown(request, made, filters, form, status=409, confirm_refused=True)
     start(
         made,
         form.words,
@@ -143,6 +146,7 @@ def shown(
         "plan": made,
         "verb": made.verb,
         "icon": ICONS[made.verb],
+        "must_confirm": made.verb in STEP_UP and must_confirm(request),
         "form": form,
         "names": made.will[:SHOWN],
         "more": max(0, len(made.will) - SHOWN),

@@ -1,6 +1,5 @@
 """The cloud time page: which engine's paid time ends when, what more would cost, and what was spent by whom."""
 
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -34,6 +33,7 @@ from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
+from portal.accounts.confirmed import is_recent, recently_confirmed, to_confirm
 from portal.accounts.models import Team
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -45,7 +45,6 @@ from portal.vault.models import Connection
 PAGE = 25
 CHECKS = 50
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
-FRESH_SIGN_IN = 600  # seconds
 
 
 @dataclass(frozen=True)
@@ -191,22 +190,14 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
         if step == "reject":
             approve.reject(proposal, request.POST.get("reason", ""), by=by, now=db_now())
             messages.success(request, "Rejected. Nothing was bought.")
-        elif not signed_in_recently(request):
-            messages.warning(
-                request, "Sign out and in again first: an approval needs a sign-in of the last 10 minutes."
-            )
+        elif not is_recent(request):
+            return to_confirm(request)
         else:
             operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=db_now())
             return _go(request, reverse("operation", args=[operation.pk]))
     except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
         messages.warning(request, f"Not approved. {refused}")
     return _go(request, reverse("cloud-time"))
-
-
-def signed_in_recently(request: PortalRequest) -> bool:
-    """Say whether the person showed who they are within FRESH_SIGN_IN: allauth keeps in the session when they did."""
-    methods = request.session.get("account_authentication_methods", [])
-    return any(time.time() - method.get("at", 0) <= FRESH_SIGN_IN for method in methods)
 
 
 @require_POST
@@ -249,6 +240,7 @@ def freeze(request: PortalRequest) -> HttpResponse:
     return _go(request, reverse("cloud-time"))
 
 
+@recently_confirmed
 @require_POST
 @transaction.atomic
 def set_limits(request: PortalRequest) -> HttpResponse:

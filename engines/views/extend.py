@@ -27,6 +27,7 @@ from engines.money.quote import Quote
 from engines.operations.request import Busy, Changed
 from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
+from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -59,6 +60,8 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
             return dialog(request, engine, form, status=409, why_not=refused)
         if changed := differences(seen, facts(Verb.EXTEND, engine), choices.zone_of(request)):
             return dialog(request, engine, form, status=409, confirmed=quote, differences=changed)
+        if limits.needs_approval(request.team, quote.cost) and must_confirm(request):
+            return dialog(request, engine, form, status=409, confirmed=quote, confirm_refused=True)
     return confirm(request, engine, form, quote)
 
 
@@ -137,6 +140,7 @@ def dialog(
     seen = seen_at(engine, engine.connection)
     if quote:
         form = with_quote(form, quote.sign(engine, request.user))
+    approval = quote is not None and limits.needs_approval(request.team, quote.cost)
     context = {
         "engine": engine,
         "form": form,
@@ -152,7 +156,8 @@ def dialog(
         "seen_at": seen,
         "is_stale": now - seen > STALE_AFTER,
         "limits": limits.limits_of(request.team),
-        "approval": bool(quote) and limits.needs_approval(request.team, quote.cost) if quote else False,
+        "approval": approval,
+        "must_confirm": approval and must_confirm(request),
         "why_not": "" if request.method == "POST" else refusal(request, engine),
         **money(key_of(request, engine.connection), paid, quote),
         **extra,

@@ -18,7 +18,7 @@ from engines.api import errors
 from engines.forms import KeyForm
 from engines.keys import Examined, abilities, examine
 from portal.accounts.access import may
-from portal.accounts.confirmed import recently_confirmed
+from portal.accounts.confirmed import must_confirm, recently_confirmed
 from portal.accounts.roles import Role
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
@@ -36,7 +36,11 @@ def keys(request: PortalRequest) -> HttpResponse:
         asked = [one for one in connections if str(one.pk) == request.POST.get("connection")]
         for connection in asked:
             forms[connection] = KeyForm(request.POST, prefix=f"c{connection.pk}")
-            if keep(request, connection, forms[connection], own.get(connection.pk)):
+            if must_confirm(request):
+                forms[connection].add_error(
+                    None, "Nothing was stored: confirm that it is you, then enter the key again."
+                )
+            elif keep(request, connection, forms[connection], own.get(connection.pk)):
                 return redirect("keys")
         if not asked:
             messages.error(request, "Your team has no such connection any more. Nothing was stored.")
@@ -48,6 +52,7 @@ def keys(request: PortalRequest) -> HttpResponse:
         "others": others if request.membership.role == Role.ADMIN else [],
         "may_connect": may(request.membership.role, "connection-new"),
         "may_write": request.membership.role != Role.AUDITOR,
+        "must_confirm": must_confirm(request),
     }
     return render(request, "keys/list.html", context, status=status)
 

@@ -28,6 +28,7 @@ from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
+from portal.accounts.confirmed import must_confirm
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 
@@ -40,6 +41,7 @@ ICONS = {
     Verb.DELETE: "trash",
     Verb.EXTEND: "hourglass",
 }
+STEP_UP = (Verb.STOP, Verb.DELETE)  # what cannot be taken back
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -61,6 +63,8 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
         return dialog(request, engine, verb, form, status=409, differences=changed)
     if not sent_before and "told" not in request.POST and overrun(request, engine, verb, form):
         return dialog(request, engine, verb, form, status=409)
+    if not sent_before and verb in STEP_UP and must_confirm(request):
+        return dialog(request, engine, verb, form, status=409, confirm_refused=True)
     return confirm(request, engine, verb, form)
 
 
@@ -174,6 +178,7 @@ def dialog(
         "zone": zone_of(request),
         "is_stale": db_now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
+        "must_confirm": verb in STEP_UP and must_confirm(request),
         **extra,
     }
     return render(request, "engines/_dialog.html" if request.htmx else "engines/operate.html", context, status=status)

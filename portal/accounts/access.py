@@ -24,6 +24,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "session-end": {"POST": SIGNED_IN},
     "sessions-end-others": {"POST": SIGNED_IN},
     "account_change_password": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "confirmed": {"GET": SIGNED_IN},
     "mfa_authenticate": {"GET": PUBLIC, "POST": PUBLIC},
     "mfa_login_webauthn": {"GET": PUBLIC, "POST": PUBLIC},
     "mfa_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},

@@ -7,6 +7,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts import sessions
+from portal.accounts.confirmed import recently_confirmed
 from portal.accounts.factors import own
 from portal.http import PortalRequest
 
@@ -32,3 +33,10 @@ def end_other_sessions(request: PortalRequest) -> HttpResponse:
     sessions.end_others(request, request.user)
     messages.success(request, "You are signed out everywhere but here.")
     return redirect("account")
+
+
+@recently_confirmed
+@require_safe
+def confirmed(request: PortalRequest) -> HttpResponse:
+    """Where confirming in another tab ends."""
+    return render(request, "account/confirmed.html")

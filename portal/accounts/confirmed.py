@@ -24,18 +24,33 @@ def recently_confirmed(
 ) -> Callable[Concatenate[PortalRequest, P], HttpResponse]:
     """Let in who signed in or confirmed it at most RECENT seconds ago; send others to confirm, and back to their page.
 
-    A form is not sent again by itself: allauth would call the view past the table of roles. To an htmx request the
-    redirect becomes HX-Redirect. Stands above `require_POST`.
+    For pages, and for forms with little in them (for others there is `must_confirm`). A form is not sent again by
+    itself: allauth would call the view past the table of roles. To an htmx request the redirect becomes HX-Redirect.
+    Stands above `require_POST`.
     """
 
     @wraps(view)
     def guarded(request: PortalRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if is_recent(request):
             return view(request, *args, **kwargs)
-        back = urlencode({REDIRECT_FIELD_NAME: page_of(request)})
-        return redirect(f"{reverse('account_reauthenticate')}?{back}")
+        return to_confirm(request)
 
     return guarded
+
+
+def to_confirm(request: PortalRequest) -> HttpResponse:
+    """Send the browser to confirm, and afterwards back to its page."""
+    back = urlencode({REDIRECT_FIELD_NAME: page_of(request)})
+    return redirect(f"{reverse('account_reauthenticate')}?{back}")
+
+
+def must_confirm(request: PortalRequest) -> bool:
+    """Say whether to refuse until the person has proved anew who they are.
+
+    For forms that somebody has filled in: they are shown again as they are, with `components/_must_confirm.html`, which
+    leads to confirming in another tab. Nothing that was typed is lost, and every way to confirm works.
+    """
+    return not is_recent(request)
 
 
 def is_recent(request: PortalRequest) -> bool:

@@ -281,8 +281,8 @@ def test_what_waits_with_a_revoked_key_is_cancelled(api, operation, olga, confir
     assert api.sent("POST", "/engines/eng_1/drain") == []
 
 
-def test_revoking_asks_who_signed_in_long_ago_to_confirm(olgas_key, olga, client_of):
-    answer = client_of(olga).post(f"/keys/{olgas_key.pk}/revoke/", {"where": "here"})
+def test_revoking_asks_who_signed_in_long_ago_to_confirm(olgas_key, olga, confirmed):
+    answer = confirmed(olga, ago=601).post(f"/keys/{olgas_key.pk}/revoke/", {"where": "here"})
     assert answer["Location"].startswith("/accounts/confirm/")
     assert StoredKey.objects.count() == 1
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 import time_machine
 
-from engines.models import LedgerEntry, Operation
-from engines.money.models import Freeze
+from engines.models import LedgerEntry, Operation, Proposal
+from engines.money.models import Freeze, Limits
 from engines.money.quote import Quote
 from portal.audit.models import Entry
 from tests.engines.conftest import dto, read
@@ -248,3 +248,17 @@ def test_an_engine_that_went_offline_since_is_not_paid_for_unseen(browser, api, 
     assert page.status_code == 409
     assert "the engine was running; now it is disconnected" in words(page)
     assert browser.post(URL, form_of(page)).status_code == 302
+
+
+def test_what_needs_approval_is_asked_only_after_a_recent_proof(confirmed, bill, bills_key, engine, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    browser = confirmed(bill, ago=601)
+    page = browser.post(URL, form_of(open_dialog(browser)))
+    assert (page.status_code, Proposal.objects.count()) == (409, 0)
+    assert "confirm that it is you first" in words(page)
+    assert "finish the render" in words(page)
+
+
+def test_what_needs_no_approval_is_bought_without(confirmed, bill, bills_key, engine):
+    browser = confirmed(bill, ago=601)
+    assert browser.post(URL, form_of(open_dialog(browser)))["Location"].startswith("/operations/")

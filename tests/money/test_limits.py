@@ -215,9 +215,9 @@ def test_e31_a_removed_key_voids_it(proposal, ada, clock):
         approving(proposal, ada, clock)
 
 
-def test_e31_an_old_sign_in_does_not_approve(proposal, client_of, ada):
-    page = client_of(ada).post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest}, follow=True)
-    assert "Sign out and in again" in page.content.decode()
+def test_e31_an_old_sign_in_does_not_approve(proposal, confirmed, ada):
+    page = confirmed(ada, ago=601).post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest})
+    assert page["Location"].startswith("/accounts/confirm/?next=")
     assert Operation.objects.count() == 0
 
 
