@@ -32,7 +32,7 @@ def engine_for(request: PortalRequest, uid: str) -> Engine:
 
 def operation_for(request: PortalRequest, pk: object) -> Operation:
     """Return the team's operation, or raise Http404."""
-    rows = Operation.objects.of(request.team).select_related("team", "engine__connection", "requested_by")
+    rows = Operation.objects.of(request.team).select_related("team", "engine__connection", "new_at", "requested_by")
     return get_object_or_404(rows, pk=pk)
 
 

@@ -122,7 +122,8 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened: dict[int, list[Operation]] = defaultdict(list)
     for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress"):
-        opened[each.engine_id].append(each)
+        if each.engine_id:
+            opened[each.engine_id].append(each)
     for engine in engines[:MOST]:
         engine.team = team
         key, opened_here = keys.get(engine.connection_id), opened[engine.pk]

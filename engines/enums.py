@@ -51,6 +51,10 @@ class Verb(TextChoices):
     RENAME = "rename", "Rename"
     DELETE = "delete", "Delete"
     EXTEND = "extend", "Extend"
+    CREATE = "create", "Create"
+
+
+MONEY = frozenset({Verb.EXTEND, Verb.CREATE})  # verbs that spend it: engines/money sends and settles them
 
 
 class State(TextChoices):

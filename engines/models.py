@@ -104,13 +104,15 @@ class Batch(models.Model):
 class Operation(models.Model):
     """One requested action on one engine: who, why, with which key, until when, and how far it is.
 
+    A creation has no engine until the API has named one; `new_at` is where it is to be.
     State moves only through `engines.operations.moves.move`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="operations")
-    engine = models.ForeignKey(Engine, on_delete=models.CASCADE, related_name="operations")
+    engine = models.ForeignKey(Engine, null=True, on_delete=models.CASCADE, related_name="operations")
     engine_name = models.CharField(max_length=200)
+    new_at = models.ForeignKey(Connection, null=True, on_delete=models.CASCADE, related_name="+")
     verb = models.CharField(max_length=20, choices=Verb.choices)
     state = models.CharField(max_length=20, choices=State.choices, default=State.REQUESTED)
     parameters = models.JSONField(default=dict)
@@ -152,6 +154,9 @@ class Operation(models.Model):
                 condition=Q(state__in=sorted(OPEN), verb="extend"),
                 name="one_open_purchase_per_engine",
             ),
+            models.CheckConstraint(
+                condition=Q(engine__isnull=False) | Q(new_at__isnull=False), name="an_engine_or_a_place_for_one"
+            ),
         ]
         indexes = [
             models.Index(fields=["team", "-requested_at", "id"]),
@@ -161,6 +166,23 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_verb_display()} {self.engine_name}"
+
+    @property
+    def uid(self) -> str:
+        """The engine's id at the API; "" while there is none."""
+        return self.engine.uid if self.engine else ""
+
+    @property
+    def its_engine(self) -> Engine:
+        """The engine, of all but a creation that has none yet."""
+        assert self.engine is not None
+        return self.engine
+
+    @property
+    def connection(self) -> Connection:
+        found = self.engine.connection if self.engine else self.new_at
+        assert found is not None  # as the constraint has it
+        return found
 
 
 class Moment(models.Model):

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from engines.enums import State, Verb
+from engines.enums import MONEY, State
 from engines.models import Operation, Proposal
 from engines.money.models import Outcome
 from engines.money.record import End, record
@@ -32,9 +32,9 @@ def hold_back(team: Team, now: datetime) -> int:
     the backup knows as sent is settled by readings, as after any other crash.
     """
     waiting = Operation.objects.of(team).filter(state__in=(State.WAITING, State.REQUESTED, State.CHECKING))
-    rows = list(waiting.select_related("team", "engine", "requested_by"))
+    rows = list(waiting.select_related("team", "engine", "new_at", "requested_by"))
     for operation in rows:
-        if operation.verb == Verb.EXTEND:
+        if operation.verb in MONEY:
             record(operation, End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, f"{NOTE} Look again and confirm once more."))
         else:
             move(operation, State.CANCELLED, now=now, note=f"{NOTE} Look at the engine, and ask again if need be.")

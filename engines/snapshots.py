@@ -19,7 +19,7 @@ from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.clock import moment
 from engines.clock import now as db_now
-from engines.enums import OPEN, Verb
+from engines.enums import MONEY, OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
 from portal.live.bus import publish
@@ -117,7 +117,7 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
     if full_due or len(watched) > pages:
         _full_pass(connection, client)
     else:
-        _look_at(connection, client, [operation.engine for operation in watched])
+        _look_at(connection, client, [operation.engine for operation in watched if operation.engine])
     # Somebody waits for the first engine, in front of an empty page.
     return _rhythm(watched, now) if fleet else EMPTY_PASS
 
@@ -136,7 +136,7 @@ def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
 
 def _watched(connection: Connection) -> Iterable[Operation]:
     rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
-    rows = rows.exclude(verb=Verb.EXTEND)  # read on a schedule of its own
+    rows = rows.exclude(verb__in=MONEY)  # read on a schedule of its own
     return rows.select_related("engine")
 
 
@@ -179,10 +179,10 @@ def _gone(connection: Connection, uid: str, now: datetime) -> None:
     apply(connection, [{**engine.wire, "id": uid, "status": "deleted", "workers": []}], read_at=now)
 
 
-def apply_one(engine: Engine, dto: wire.Engine, read_at: datetime) -> Engine:
-    """Save one reading of a known engine and return its row."""
-    apply(engine.connection, [dto], read_at=read_at)
-    return Engine.objects.of(engine.team).get(pk=engine.pk)
+def apply_one(connection: Connection, dto: wire.Engine, read_at: datetime) -> Engine:
+    """Save one reading and return the engine's row."""
+    apply(connection, [dto], read_at=read_at)
+    return Engine.objects.of(connection.team).get(connection=connection, uid=dto["id"])
 
 
 def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> int:
@@ -238,7 +238,7 @@ def _settle_all(connection: Connection, uids: list[str], read_at: datetime) -> N
         engine__connection=connection, engine__uid__in=uids, state__in=OPEN
     )
     for operation in rows.select_related("team", "engine__connection", "requested_by"):
-        settle(operation, operation.engine, read_at=read_at, now=db_now())
+        settle(operation, operation.its_engine, read_at=read_at, now=db_now())
 
 
 def columns(dto: Any, read_at: datetime) -> dict[str, Any]:

@@ -2,14 +2,28 @@
 
 from django.urls import path
 
-from engines.enums import Verb
-from engines.views import bulk, cloud_time, connections, create, engine, extend, fleet, keys, operate, operations
+from engines.enums import MONEY, Verb
+from engines.views import (
+    bulk,
+    cloud_time,
+    connections,
+    create,
+    engine,
+    extend,
+    fleet,
+    keys,
+    operate,
+    operations,
+    rent,
+)
 
 urlpatterns = [
     path("engines/", fleet.fleet, name="engines"),
     path("engines/new/", create.new, name="engine-new"),
     path("engines/new/waiting/", create.waiting, name="engine-new-waiting"),
     *(path(f"engines/many/{verb}/", bulk.confirm, {"verb": verb}, name=f"bulk-{verb}") for verb in bulk.VERBS),
+    path("engines/new/cloud/", rent.types, name="engine-types"),
+    path("engines/new/cloud/order/", rent.order, name="engine-create"),
     path("engines/<str:uid>/", engine.engine, name="engine"),
     path("batches/<uuid:pk>/", bulk.batch, name="batch"),
     path("batches/<uuid:pk>/stop/", bulk.stop, name="batch-stop"),
@@ -17,7 +31,7 @@ urlpatterns = [
     *(
         path(f"engines/<str:uid>/{verb}/", operate.operate, {"verb": verb}, name=f"engine-{verb}")
         for verb in Verb
-        if verb != Verb.EXTEND
+        if verb not in MONEY
     ),
     path("cloud-time/", cloud_time.cloud_time, name="cloud-time"),
     path("cloud-time/ledger.csv", cloud_time.sheet_of, name="cloud-time-csv"),

@@ -3,6 +3,7 @@
 It speaks to the hosted API and to our own alike, and is the only place that meets the wire.
 """
 
+import builtins
 import random
 import re
 import time
@@ -20,7 +21,7 @@ import httpx
 
 from engines import wire
 from engines.api import decode
-from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent
+from engines.api.errors import ApiBusy, ApiError, BadAnswer, EngineGone, KeyRejected, NoAnswer, NotSent, Refused
 from engines.api.pinned import Address, Pinned
 from engines.api.redact import redact, storable
 
@@ -30,6 +31,7 @@ ANSWER_SECONDS = 30.0  # for a whole answer, however steadily it trickles
 RETRIES = 2
 MOST_PAGES = 1000
 KEYS = "/apikeys"
+PAYING = ("create", "refund")  # entries of the API's books that are about a creation
 SHELL_SAFE = re.compile(r"[A-Za-z0-9._~+/=:-]{8,500}")  # a new key is pasted into a command
 PATIENCE = 2.0  # seconds that an API may ask a retry to wait
 
@@ -207,16 +209,48 @@ class EnginesClient:
         Call it first of all on a client of its own: the connection is new then, and `before_send` runs when it is
         open and no byte of the request has left. What that raises is raised here, and nothing is sent.
         """
-        armed: list[bool] = []
-
-        def trace(event: str, _: dict[str, Any]) -> None:
-            if event == "http11.send_request_headers.started" and not armed:
-                armed.append(True)
-                before_send()
-
-        body = {"additional_hours": float(hours)}
-        answer = self._call("POST", f"{_path(uid)}/extend", engine=True, json=body, extensions={"trace": trace})
+        body, trace = {"additional_hours": float(hours)}, _tracing(before_send)
+        answer = self._call("POST", f"{_path(uid)}/extend", engine=True, json=body, extensions=trace)
         return decode.engine(answer, uid)
+
+    def create(self, asked: dict[str, Any], once: str, before_send: Callable[[], None]) -> wire.Engine:
+        """Rent a machine with an engine on it, once, as `extend` buys hours. Returns the engine, which is on its way.
+
+        An API that knows Idempotency-Key creates one for each `once`.
+        """
+        facts: dict[str, Any] = {"headers": {"Idempotency-Key": once}, "extensions": _tracing(before_send)}
+        return decode.engine(self._call("POST", "/engines", json=asked, **facts))
+
+    def named(self, name: str) -> builtins.list[wire.Engine]:
+        """Return the engines of exactly this name."""
+        return [engine for page in self.all() for engine in page["items"] if engine.get("name") == name]
+
+    def instance_types(self) -> builtins.list[Any]:
+        """Return the machines that can be rented, as the API lists them (contract 3.7)."""
+        found = self._read("GET", "/instances/types")
+        if not isinstance(found, builtins.list):
+            raise BadAnswer("The Engines API answered with something that is not a list of machines.", status=200)
+        return found
+
+    def paid(self, uid: str, name: str) -> int | None:
+        """Return what the API's own books say was paid to create the engine, less what was given back, in microcents.
+
+        It is looked up by its id, or by its name where that is "". None from an API without books, or if the key
+        may not read them.
+        """
+        asked = (
+            {"filters": [{"field": "engine_id", "operator": "eq", "value": uid}]} if uid else {"search": {"term": name}}
+        )
+        try:
+            found = decode.record(
+                self._read("POST", "/billing/transactions/list", json={**asked, "limit": 100}), "a list"
+            )
+        except (KeyRejected, Refused, EngineGone):
+            return None
+        amounts = [row.get("amount") for row in decode.items_of(found.get("items")) if row.get("kind") in PAYING]
+        if not all(isinstance(amount, int) for amount in amounts):
+            return None
+        return -int(sum(amounts))
 
     def balance(self) -> int | None:
         """Return what can still be spent, in microcents; None from an API that does not say."""
@@ -318,6 +352,18 @@ class EnginesClient:
         """Return the address without anybody's name or password in it."""
         url = self._http.base_url
         return f"{url.scheme}://{url.netloc.decode()}"
+
+
+def _tracing(before_send: Callable[[], None]) -> dict[str, Any]:
+    """Return the extensions of a request that call it once, when the connection is open and no byte has left."""
+    armed: list[bool] = []
+
+    def trace(event: str, _: dict[str, Any]) -> None:
+        if event == "http11.send_request_headers.started" and not armed:
+            armed.append(True)
+            before_send()
+
+    return {"trace": trace}
 
 
 @cache

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 
 from engines.models import Engine, Operation
 from engines.money import amounts, limits
-from engines.money.buy import buy
+from engines.money.buy import buy, rent
 from engines.money.models import Proposal
+from engines.money.order import Order
 from engines.money.quote import Quote
 from engines.operations.moves import Decider
 from engines.operations.request import Changed
@@ -29,13 +31,20 @@ class NotApproved(Exception):
 
 @transaction.atomic
 def propose(
-    quote: Quote, reason: str, *, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime
+    quote: Quote | Order,
+    reason: str,
+    *,
+    engine: Engine | None,
+    user: User,
+    key: StoredKey,
+    origin: Origin,
+    now: datetime,
 ) -> Proposal:
-    """Record what waits for approval. Sent twice, the same quote returns the same proposal.
+    """Record what waits for approval: hours of that engine, or a machine. Sent twice, it returns the same proposal.
 
     Raises limits.Frozen and limits.OverLimit: what the limits forbid, no approval allows. Raises request.Changed.
     """
-    team = Team.objects.select_for_update().get(pk=engine.team_id)
+    team = Team.objects.select_for_update().get(pk=key.team_id)
     if earlier := Proposal.objects.of(team).filter(pk=quote.id).first():
         if (earlier.requested_by_id, earlier.reason, earlier.parameters) != (user.pk, reason, quote.parameters()):
             raise Changed
@@ -82,19 +91,26 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
         raise NotApproved(why_not)
     assert proposal.key is not None
     _decide(proposal, Proposal.State.APPROVED, by, now)
-    quote = Quote.of(proposal.pk, proposal.parameters)
     origin = Origin(request_id=proposal.request_id, address=proposal.address, role=proposal.role)
     _audit(proposal, "cloudtime.approved", by, "")
-    return buy(
-        quote,
-        proposal.reason,
-        engine=proposal.engine,
-        user=proposal.requested_by,
-        key=proposal.key,
-        origin=origin,
-        now=now,
-        approved_name=str(by.user)[:150],
-    )
+    asked: dict[str, Any] = {
+        "user": proposal.requested_by,
+        "key": proposal.key,
+        "origin": origin,
+        "now": now,
+        "approved_name": str(by.user)[:150],
+    }
+    quote = wanted(proposal)
+    if isinstance(quote, Order):
+        return rent(quote, proposal.reason, **asked)
+    assert proposal.engine is not None
+    return buy(quote, proposal.reason, engine=proposal.engine, **asked)
+
+
+def wanted(proposal: Proposal) -> Quote | Order:
+    """Return what was proposed."""
+    kind = Quote if proposal.engine_id else Order
+    return kind.of(proposal.pk, proposal.parameters)
 
 
 def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> str:
@@ -113,6 +129,8 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
         role = rows.values_list("role", flat=True).first()
         if role is None or not may(role, "engine-extend"):
             return f"{who} may no longer buy cloud time in this team."
+    if proposal.engine is None:
+        return ""  # its price is compared when it is sent
     paid, quote = amounts.paid_time(proposal.engine), Quote.of(proposal.pk, proposal.parameters)
     if paid is None or (paid.price, paid.threshold) != (quote.price, quote.threshold):
         return "Price or end of the paid time have changed since it was asked. Ask again."
@@ -136,12 +154,12 @@ def _decide(proposal: Proposal, to: Proposal.State, by: Decider, now: datetime, 
 
 
 def _audit(proposal: Proposal, action: str, by: Decider, reason: str) -> None:
-    quote = Quote.of(proposal.pk, proposal.parameters)
+    quote = wanted(proposal)
     record(
         team=proposal.team,
         actor=by.user,
         action=action,
-        target=proposal.engine,
+        target=proposal.engine or proposal.team,
         origin=by.origin,
         reason=reason,
         operation_id=str(proposal.pk),

@@ -5,14 +5,15 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from engines.enums import State, Verb
+from engines.enums import MONEY, State, Verb
 from engines.models import Engine, Operation
-from engines.money import limits
+from engines.money import amounts, limits
 from engines.money.models import Extension, Outcome
+from engines.money.order import Order
 from engines.money.quote import Quote
 from engines.money.record import End, record
 from engines.operations.moves import Decider
-from engines.operations.request import Changed, Wish, request
+from engines.operations.request import Changed, Wish, request, said_before
 from portal.accounts.models import Team, User
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
@@ -67,7 +68,7 @@ def cancel(operation: Operation, *, by: Decider) -> None:
 
     Raises ValueError once it may have been sent, and Moved if it has just moved on.
     """
-    if operation.verb != Verb.EXTEND or operation.state not in (State.REQUESTED, State.CHECKING):
+    if operation.verb not in MONEY or operation.state not in (State.REQUESTED, State.CHECKING):
         raise ValueError(f"a purchase that is {operation.state} cannot be taken back")
     note = f"Cancelled by {by.user} before it was sent. Nothing was charged."
     record(operation, End(State.CANCELLED, Outcome.NOT_SENT, note), by)
@@ -78,8 +79,31 @@ def earlier_try(quote: Quote, engine: Engine) -> Extension | None:
     return rows.filter(pk=uuid.UUID(quote.retry_of)).first() if quote.retry_of else None
 
 
-def _same(earlier: Operation, wish: Wish, engine: Engine, user: User) -> Operation:
-    said = (earlier.engine_id, earlier.verb, earlier.reason, earlier.requested_by_id, earlier.parameters)
-    if said != (engine.pk, wish.verb, wish.reason, user.pk, wish.parameters):
+@transaction.atomic
+def rent(
+    order: Order, reason: str, *, user: User, key: StoredKey, origin: Origin, now: datetime, approved_name: str = ""
+) -> Operation:
+    """Record the order of a machine at the key's connection, and hold its cost. Otherwise as `buy`."""
+    team = Team.objects.select_for_update().get(pk=key.team_id)
+    wish = Wish(order.id, Verb.CREATE, reason, DEADLINE, order.parameters())
+    if earlier := Operation.objects.of(team).filter(pk=order.id).first():
+        return _same(earlier, wish, None, user)
+    limits.check(team, user.pk, None, order.hours, order.cost, now)
+    operation = request(wish, engine=None, user=user, key=key, origin=origin, now=now)
+    Extension.objects.create(
+        operation=operation,
+        team=team,
+        hours=order.hours,
+        target=amounts.after(now, order.hours),
+        seen_threshold=now,
+        seen_price=order.price,
+        cost=order.cost,
+        approved_name=approved_name,
+    )
+    return operation
+
+
+def _same(earlier: Operation, wish: Wish, engine: Engine | None, user: User) -> Operation:
+    if not said_before(earlier, wish, user, engine):
         raise Changed
     return earlier

@@ -16,25 +16,27 @@ def book(
     after: datetime | None,
     at: datetime,
     by: Decider | None,
+    cost: int | None = None,
 ) -> LedgerEntry:
-    """Write the charge of an operation. Raises IntegrityError if it has one."""
+    """Write the charge of an operation. Raises IntegrityError if it has one. `cost` is what the API's own books say."""
     bought = operation.extension
+    cost = bought.cost if cost is None else cost
     before = bought.before or bought.seen_threshold
     entry = LedgerEntry(
         team=operation.team,
         operation_id=operation.pk,
         at=at,
         sent_at=bought.armed_at or at,
-        engine_uid=operation.engine.uid,
+        engine_uid=operation.uid,
         engine_name=operation.engine_name,
-        connection_name=operation.engine.connection.name,
+        connection_name=operation.connection.name,
         user=operation.requested_by,
         user_name=operation.requested_name,
         approved_name=bought.approved_name,
         reason=operation.reason,
         hours=bought.hours,
         price=bought.seen_price,
-        cost=bought.cost,
+        cost=cost,
         before=before,
         after=after,
         outcome=outcome,
@@ -48,8 +50,8 @@ def book(
         after={"paid_until": after.isoformat() if after else ""},
         hours=str(bought.hours),
         price_cents=bought.seen_price,
-        cost_microcents=bought.cost,
-        cost=dollars(bought.cost),
+        cost_microcents=cost,
+        cost=dollars(cost),
         evidence=f"{evidence}: {Evidence(evidence).label}",
         approved_by=bought.approved_name,
     )

@@ -56,9 +56,11 @@ def thaw(team: Team, reason: str, by: Decider) -> None:
 
 
 def check(
-    team: Team, user_id: Any, engine: Engine, hours: Decimal, cost: int, now: datetime, *, without: Any = None
+    team: Team, user_id: Any, engine: Engine | None, hours: Decimal, cost: int, now: datetime, *, without: Any = None
 ) -> None:
     """Raise Frozen, or OverLimit if this on top of all that was spent is too much; `without` is not counted.
+
+    `engine` is None for one that is to be created.
 
     Only what holds the team's lock until it has saved its own row can rely on the answer.
     """
@@ -70,10 +72,10 @@ def check(
     _within(cost, limits.operation_cost, 0, "At most {limit} can be spent at once.")
     for limit, spent, words in _spent(team, user_id, limits, now, without):
         _within(cost, limit, spent, words)
-    bought = hours_bought(team, engine, without)
+    bought = hours_bought(team, engine, without) if engine else Decimal(0)
     if hours + bought > limits.engine_hours:
         most, used = limits.engine_hours.normalize(), bought.normalize()
-        raise OverLimit(f"{engine} may be extended by {most:f} hours in all; {used:f} are used up.")
+        raise OverLimit(f"{engine or 'An engine'} may be extended by {most:f} hours in all; {used:f} are used up.")
 
 
 def needs_approval(team: Team, cost: int) -> bool:

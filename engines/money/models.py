@@ -21,12 +21,16 @@ class Outcome(models.TextChoices):
     REFUSED = "refused", "Refused by the API: nothing was charged"
     NOT_SENT = "not_sent", "Not sent: nothing was charged"
     NOT_APPLIED = "not_applied", "Did not arrive: nothing was charged"
+    REFUNDED = "refunded", "Given back: the machine did not come"
+    UNUSED = "unused", "Charged, but the engine did not come"
     AMBIGUOUS = "ambiguous", "Cannot be told from the readings"
     RESOLVED_APPLIED = "resolved_applied", "Settled by a person: it was charged"
     RESOLVED_NOT_APPLIED = "resolved_not_applied", "Settled by a person: it was not charged"
 
 
-CHARGED = frozenset({Outcome.CONFIRMED, Outcome.DISCREPANCY, Outcome.OBSERVED, Outcome.RESOLVED_APPLIED})
+CHARGED = frozenset(
+    {Outcome.CONFIRMED, Outcome.DISCREPANCY, Outcome.OBSERVED, Outcome.UNUSED, Outcome.RESOLVED_APPLIED}
+)
 
 
 class Evidence(models.TextChoices):
@@ -38,7 +42,7 @@ class Evidence(models.TextChoices):
 
 
 class Extension(models.Model):
-    """What an extend operation buys, in exact numbers, and what is known of its effect."""
+    """What an operation buys, in exact numbers, and what is known of its effect: more time, or a machine's first."""
 
     operation = models.OneToOneField(
         "engines.Operation", on_delete=models.CASCADE, primary_key=True, related_name="extension"
@@ -76,6 +80,7 @@ class Extension(models.Model):
             Outcome.REFUSED,
             Outcome.NOT_SENT,
             Outcome.NOT_APPLIED,
+            Outcome.REFUNDED,
             Outcome.RESOLVED_NOT_APPLIED,
         )
 
@@ -176,7 +181,7 @@ class Freeze(models.Model):
 
 
 class Proposal(models.Model):
-    """An extension above the limit, waiting for a second person. Approving it makes the operation of the same id."""
+    """A purchase above the limit, waiting for a second person. Approving it makes the operation of the same id."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting for approval"
@@ -185,7 +190,8 @@ class Proposal(models.Model):
 
     id = models.UUIDField(primary_key=True)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
-    engine = models.ForeignKey("engines.Engine", on_delete=models.CASCADE, related_name="+")
+    # Without one it is the order of a machine, at the key's connection.
+    engine = models.ForeignKey("engines.Engine", null=True, on_delete=models.CASCADE, related_name="+")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     role = models.CharField(max_length=20)
     request_id = models.CharField(max_length=64)
@@ -207,7 +213,7 @@ class Proposal(models.Model):
         indexes = [models.Index(fields=["team", "state", "-at"])]
 
     def __str__(self) -> str:
-        return f"Extend {self.engine}"
+        return f"Extend {self.engine}" if self.engine else f"Create {self.parameters['name']}"
 
 
 class DayCheck(models.Model):

@@ -18,7 +18,7 @@ def right_lost(operation: Operation, now: datetime) -> End | None:
     cancelled = State.CANCELLED, Outcome.NOT_SENT
     rows = Membership.objects.filter(user=operation.requested_by_id, user__is_active=True, team=operation.team_id)
     role = rows.values_list("role", flat=True).first()
-    if role is None or not may(role, "engine-extend"):
+    if role is None or not may(role, f"engine-{operation.verb}"):
         return End(*cancelled, f"{operation.requested_name} may no longer do this in {operation.team}.")
     if now > operation.deadline_at:
         return End(*cancelled, "It was not begun within ten minutes of being asked, so it was not begun at all.")
@@ -32,7 +32,7 @@ def right_lost(operation: Operation, now: datetime) -> End | None:
 def preflight(operation: Operation, dto: wire.Engine, now: datetime) -> PaidTime | End:
     """Compare what was confirmed with a reading made under the engine's lock. Return what may be bought, or the end."""
     bought = operation.extension
-    snapshots.apply_one(operation.engine, dto, now)
+    snapshots.apply_one(operation.connection, dto, now)
     paid = amounts.read(dto.get("instance"))
     if paid is None:
         return End(State.REFUSED, Outcome.NOT_SENT, "The API reports no end or no price of its paid time any more.")
@@ -69,7 +69,7 @@ def _changes(operation: Operation, paid: PaidTime) -> list[str]:
 
 def _who(operation: Operation) -> str:
     """Say who moved the deadline, as far as it is known here."""
-    rows = LedgerEntry.objects.of(operation.team).filter(engine_uid=operation.engine.uid)
+    rows = LedgerEntry.objects.of(operation.team).filter(engine_uid=operation.uid)
     last = rows.filter(before=operation.extension.seen_threshold).order_by("-id").first()
     return f"extended by {last.user_name}" if last else "changed outside this portal"
 

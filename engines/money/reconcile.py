@@ -1,21 +1,21 @@
-"""Settle an extension without an answer, by readings made for it alone, or by a person's decision."""
+"""Settle a purchase without an answer, by readings made for it alone, or by a person's decision."""
 
 import logging
 from datetime import datetime, timedelta
 
+from django.db.models import QuerySet
+
 from engines import clock, wire
-from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.clock import moment
-from engines.enums import State, Verb
+from engines.enums import MONEY, State, Verb
 from engines.models import Operation
-from engines.money import amounts
+from engines.money import amounts, machine
 from engines.money.models import Evidence, Extension, Outcome
+from engines.money.reading import books, reading
 from engines.money.record import End, record
 from engines.operations.moves import Decider, Moved, amend, audit, move
 from portal.logs import on_behalf_of
-from portal.vault.keys import Sealed, flag
-from portal.vault.models import StoredKey
 
 log = logging.getLogger(__name__)
 
@@ -30,45 +30,17 @@ MOST_LEASES = 5
 
 
 def next_look(since: datetime, now: datetime) -> datetime:
-    """Return when to read next, for an operation that is unknown since then."""
+    """Return when to read next, for an operation that is unknown, or on its way, since then."""
     for seconds in SECONDS:
         if (at := since + timedelta(seconds=seconds)) > now:
             return at
     return now + EVERY
 
 
-def reading(operation: Operation) -> wire.Engine | None:
-    """Read the engine with the asker's key, else with one of the team's; None if the API has it no more.
-
-    Raises ApiError if no key gets an answer.
-    """
-    refused: errors.ApiError = errors.KeyRejected("No key of the team may read this API.")
-    for key in _keys(operation):
-        try:
-            with client_for(key, request_id=operation.request_id) as client:
-                return client.get(operation.engine.uid)
-        except errors.EngineGone:
-            return None
-        except errors.KeyRejected as error:
-            refused = error
-            flag(key, str(error))
-        except Sealed as error:
-            flag(key, str(error))
-    raise refused
-
-
-def _keys(operation: Operation) -> list[StoredKey]:
-    own = [operation.key] if operation.key else []
-    return own + [key for key in reading_keys(operation.engine.connection) if key.pk != operation.key_id]
-
-
 def look(operation_id: str, now: datetime) -> None:
-    """Read the engine of an unknown extension, if that is due, and settle it if the reading proves something."""
-    rows = Operation.objects.select_related(
-        "team", "engine__connection", "key__connection", "requested_by", "extension"
-    )
-    operation = rows.get(pk=operation_id)
-    if operation.state != State.UNKNOWN or operation.verb != Verb.EXTEND:
+    """Read the engine of an unknown purchase, if that is due, and settle it if the reading proves something."""
+    operation = _rows().get(pk=operation_id)
+    if operation.state not in (State.UNKNOWN, State.WORKING) or operation.verb not in MONEY:
         return
     if operation.next_at is None or operation.next_at > now:
         return
@@ -76,14 +48,39 @@ def look(operation_id: str, now: datetime) -> None:
         amend(operation, next_at=now + LOOKING)
         try:
             with on_behalf_of(operation.request_id):
-                dto = reading(operation)
+                begun, dto = clock.now(), reading(operation)
+            if operation.verb == Verb.CREATE:
+                _settle_creation(operation, dto, begun)
+            else:
+                settle(operation, dto, clock.now())
         except errors.ApiError as error:
-            log.warning("extension %s cannot be checked: %s", operation.pk, error)
+            log.warning("purchase %s cannot be checked: %s", operation.pk, error)
             amend(operation, next_at=next_look(operation.moved_at, clock.now()))
-            return
-        settle(operation, dto, clock.now())
     except Moved:
-        log.info("extension %s was moved by somebody else", operation_id)
+        log.info("purchase %s was moved by somebody else", operation_id)
+
+
+def _rows() -> QuerySet[Operation]:
+    return Operation.objects.select_related(
+        "team", "engine__connection", "new_at", "key__connection", "requested_by", "extension"
+    )
+
+
+def _settle_creation(operation: Operation, dto: wire.Engine | None, now: datetime) -> None:
+    """Say what a reading means for a machine that was, or may have been, ordered. Raises ApiError: nothing is done."""
+    if operation.state == State.WORKING:
+        if end := machine.settle(operation, dto, lambda: books(operation), now):
+            return record(operation, end)
+        progress = machine.progress(dto or {}, bool(operation.progress.get("answered")))
+        changed = {"progress": progress} if progress != operation.progress else {}
+        return amend(operation, next_at=now + machine.EVERY, **changed)
+    if dto is not None:
+        return record(operation, machine.found(operation, dto, now))
+    if books(operation):
+        return record(
+            operation, _ambiguous("The API’s books show that it was charged, but it lists no such engine.", None)
+        )
+    return _unchanged(operation, now)
 
 
 def settle(operation: Operation, dto: wire.Engine | None, now: datetime) -> None:
@@ -132,7 +129,7 @@ def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) ->
 
     Raises ValueError if it is not ambiguous, and Moved if somebody was faster.
     """
-    if operation.verb != Verb.EXTEND or operation.state != State.NEEDS_ATTENTION:
+    if operation.verb not in MONEY or operation.state != State.NEEDS_ATTENTION:
         raise ValueError(f"an operation that is {operation.state} does not offer this")
     audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
     if applied:
@@ -146,9 +143,7 @@ def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) ->
 
 def requeue(operation_id: str, now: datetime) -> None:
     """A check that outlived its lease: nothing was sent, so another worker may begin anew, but not for ever."""
-    operation = Operation.objects.select_related("team", "engine__connection", "requested_by", "extension").get(
-        pk=operation_id
-    )
+    operation = _rows().get(pk=operation_id)
     if operation.state != State.CHECKING or (operation.lease_until and operation.lease_until > now):
         return
     try:

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, t
 
 from engines import clock
 from engines.enums import State
-from engines.models import Operation
+from engines.models import Engine, Operation
 from engines.money import ledger
 from engines.money.failpoints import failpoint
 from engines.money.models import CHARGED, Evidence, Extension, Outcome
@@ -31,6 +31,10 @@ class End:
     evidence: Evidence | None = None
     after: datetime | None = None  # the deadline that was answered or read
     answer: dict[str, Any] = field(default_factory=dict)
+    # Of a creation: the engine that it is known by now, what was charged by the API's own books, how far it is.
+    engine: Engine | None = None
+    cost: int | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
 
 
 def record(operation: Operation, end: End, by: Decider | None = None) -> None:
@@ -55,18 +59,19 @@ def record(operation: Operation, end: End, by: Decider | None = None) -> None:
 @transaction.atomic
 def _write(operation: Operation, end: End, by: Decider | None) -> None:
     at = clock.now()
-    answer = {"answer": end.answer} if end.answer else {}
+    known = {"answer": end.answer, "engine": end.engine, "progress": end.progress}
+    facts = _next(end, at) | {name: value for name, value in known.items() if value}
     # The move first: who comes too late is stopped by it, before anything is booked.
-    move(operation, end.state, now=at, note=end.note, by=by, lease_until=None, **_next(end, at), **answer)
+    move(operation, end.state, now=at, note=end.note, by=by, lease_until=None, **facts)
     Extension.objects.filter(pk=operation.pk).update(outcome=end.outcome or "", after=end.after)
     if end.outcome in CHARGED:
         assert end.outcome is not None
         assert end.evidence is not None
-        ledger.book(operation, end.outcome, end.evidence, after=end.after, at=at, by=by)
-    failpoint("extend.recording")
+        ledger.book(operation, end.outcome, end.evidence, after=end.after, at=at, by=by, cost=end.cost)
+    failpoint(f"{operation.verb}.recording")
 
 
 def _next(end: End, at: datetime) -> dict[str, Any]:
-    if end.state in (State.REQUESTED, State.UNKNOWN):
+    if end.state in (State.REQUESTED, State.UNKNOWN, State.WORKING):
         return {"next_at": at + end.wait}
     return {"next_at": None}

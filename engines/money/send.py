@@ -1,4 +1,4 @@
-"""Send an extension at most once: claim, read again, connect, arm, send, classify, record (docs/billing.md).
+"""Send a purchase at most once: claim, read again, connect, arm, send, classify, record (docs/billing.md).
 
 Arming is committed before the first byte leaves. Whoever finds an armed row takes it as "may have been sent".
 """
@@ -16,15 +16,16 @@ from django.db.models import F
 from engines import clock, snapshots, wire
 from engines.access import client_for
 from engines.api import errors
-from engines.enums import State
+from engines.api.client import EnginesClient
+from engines.enums import State, Verb
 from engines.models import Operation
-from engines.money import amounts, limits
+from engines.money import amounts, limits, machine
 from engines.money.amounts import PaidTime
 from engines.money.failpoints import failpoint
 from engines.money.models import Evidence, Extension, Outcome
 from engines.money.preflight import preflight, right_lost
 from engines.money.process import identity
-from engines.money.reconcile import reading
+from engines.money.reading import reading
 from engines.money.record import End, record
 from engines.operations.moves import Moved, audit, move
 from portal.vault.keys import Sealed, flag
@@ -49,7 +50,7 @@ class Halt(Exception):
 
 
 def send(operation: Operation, now: datetime) -> None:
-    """Send the extension if it still waits for that. Safe to call any number of times, from any worker."""
+    """Send the purchase if it still waits for that. Safe to call any number of times, from any worker."""
     if operation.state != State.REQUESTED or (operation.next_at and operation.next_at > now):
         return
     try:
@@ -57,14 +58,14 @@ def send(operation: Operation, now: datetime) -> None:
             record(operation, end)
             return
         _claim(operation, clock.now())
-        failpoint("extend.claimed")
+        failpoint(f"{operation.verb}.claimed")
         end = _attempt(operation)
-        failpoint("extend.answered")
+        failpoint(f"{operation.verb}.answered")
         record(operation, end)
-        failpoint("extend.recorded")
-        snapshots.look_soon(operation.engine.connection, clock.now())
+        failpoint(f"{operation.verb}.recorded")
+        snapshots.look_soon(operation.connection, clock.now())
     except Moved:
-        log.info("extension %s was moved by somebody else", operation.pk)
+        log.info("purchase %s was moved by somebody else", operation.pk)
 
 
 def _claim(operation: Operation, now: datetime) -> None:
@@ -79,12 +80,10 @@ def _attempt(operation: Operation) -> End:
     assert key is not None
     try:
         with client_for(key, request_id=operation.request_id) as client:
-            begun = clock.now()
-            dto = client.get(operation.engine.uid)
-        paid = preflight(operation, dto, begun)
+            paid = _checked(operation, client, clock.now())
         if isinstance(paid, End):
             return paid
-        failpoint("extend.checked")
+        failpoint(f"{operation.verb}.checked")
         return _buy(operation, key, paid)
     except Sealed as error:
         return End(State.FAILED, Outcome.NOT_SENT, str(error))
@@ -95,6 +94,12 @@ def _attempt(operation: Operation) -> End:
         return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
     except errors.ApiError as error:
         return _unsent(operation, error)
+
+
+def _checked(operation: Operation, client: EnginesClient, begun: datetime) -> PaidTime | End:
+    if operation.verb == Verb.CREATE:
+        return machine.preflight(operation, client, begun)
+    return preflight(operation, client.get(operation.uid), begun)
 
 
 def _unsent(operation: Operation, error: errors.ApiError) -> End:
@@ -112,13 +117,18 @@ def _buy(operation: Operation, key: StoredKey, paid: PaidTime) -> End:
         # A client of its own: its connection is new, and opened before the arming.
         with client_for(key, request_id=operation.request_id, timeout=ANSWER_SECONDS) as client:
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
-            dto = client.extend(operation.engine.uid, operation.extension.hours, arming)
+            if operation.verb == Verb.CREATE:
+                dto = client.create(machine.body(operation, paid), str(operation.pk), arming)
+            else:
+                dto = client.extend(operation.uid, operation.extension.hours, arming)
     except Halt as halt:
         return halt.end
     except errors.ApiError as error:
         if not arming.done:  # no connection came about, or it was not worth one
             raise
         return _classify(operation, key, error)
+    if operation.verb == Verb.CREATE:
+        return machine.accepted(operation, dto, clock.now())
     return _accepted(operation, dto)
 
 
@@ -131,14 +141,14 @@ class Arming:
     done: bool = field(default=False)
 
     def __call__(self) -> None:
-        failpoint("extend.connected")
         operation = self.operation
+        failpoint(f"{operation.verb}.connected")
         if freeze := limits.freeze_of(operation.team):
             raise Halt(End(State.CANCELLED, Outcome.NOT_SENT, f"{freeze} Nothing was sent."))
         begun = clock.boot()
         self._commit(clock.now(), begun)
         self.done = True
-        failpoint("extend.armed")
+        failpoint(f"{operation.verb}.armed")
         if clock.boot() - begun > WINDOW:
             note = "The worker was held up at the last moment and sent nothing. Nothing was charged."
             raise Halt(End(State.FAILED, Outcome.NOT_SENT, note))
@@ -153,7 +163,7 @@ class Arming:
             facts = {"before": self.paid.threshold, "armed_at": at, "armed_boot": begun, "armed_by": identity()}
             Extension.objects.filter(pk=operation.pk).update(**facts)
             move(operation, State.SENDING, now=at, sent_at=at, attempts=sends, lease_until=until, next_at=until)
-            failpoint("extend.arming")
+            failpoint(f"{operation.verb}.arming")
         for name, value in facts.items():
             setattr(operation.extension, name, value)
 
@@ -208,10 +218,17 @@ def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[]
     except errors.ApiError:
         return _unknown(error)
     paid = amounts.read((dto or {}).get("instance"))
+    if operation.verb == Verb.CREATE:
+        if dto is None:
+            return end()
+        return _contradicted(error, f"{error} But the API lists {operation.engine_name}. A person must look at it.")
     if paid is not None and paid.threshold == operation.extension.before:
         return end()
     note = f"{error} But a reading shows another end of its paid time than before. A person must look at it."
-    after = paid.threshold if paid else None
+    return _contradicted(error, note, paid.threshold if paid else None)
+
+
+def _contradicted(error: errors.ApiError, note: str, after: datetime | None = None) -> End:
     return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after, answer=_answer(error))
 
 

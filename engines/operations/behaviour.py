@@ -30,6 +30,7 @@ SENDS: dict[str, int] = {
     Verb.RENAME: 3,  # level
     Verb.DELETE: 3,  # level, and final
     Verb.EXTEND: 1,  # money; only where the API said 429 and a reading shows no effect does it go on (engines/money)
+    Verb.CREATE: 1,  # money, likewise
 }
 # The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
 PATIENCE, DEADLINE = "patience_hours", "deadline_hours"

@@ -5,7 +5,7 @@ All of them raise ValueError in a state that does not offer the decision, and Mo
 
 from datetime import datetime, timedelta
 
-from engines.enums import State, Verb
+from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.operations.moves import Decider, move
 from portal.accounts.models import User
@@ -53,6 +53,6 @@ def close(operation: Operation, *, by: Decider, now: datetime) -> None:
 
 def _only_in(state: State, operation: Operation) -> None:
     # What became of money, only engines.money.reconcile.resolve may say.
-    unclear_money = operation.verb == Verb.EXTEND and state == State.NEEDS_ATTENTION
+    unclear_money = operation.verb in MONEY and state == State.NEEDS_ATTENTION
     if operation.state != state or unclear_money:
         raise ValueError(f"an operation that is {operation.state} does not offer this")

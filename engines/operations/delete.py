@@ -33,7 +33,7 @@ class Delete:
         return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        client.delete(operation.engine.uid)
+        client.delete(operation.uid)
         return None
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:

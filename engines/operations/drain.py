@@ -57,7 +57,7 @@ class Drain:
         return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.drain(operation.engine.uid)
+        return client.drain(operation.uid)
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         if operation.state == State.WAITING:

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models.expressions import Combinable
 
-from engines.enums import OPEN, State, Verb
+from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import Moment, Operation
 from portal.accounts.models import User
 from portal.audit.log import Note, record, record_all
@@ -76,6 +76,14 @@ EXTEND_MOVES = MOVES | {
     State.NEEDS_ATTENTION: frozenset({State.SUCCEEDED, State.FAILED}),
     **{state: frozenset() for state in (State.WAITING, State.ACCEPTED, State.WORKING, State.LOST_CONTACT, State.STUCK)},
 }
+
+# A machine takes minutes to come, once it is ordered. The order itself moves as every purchase does.
+CREATE_MOVES = EXTEND_MOVES | {
+    State.SENDING: EXTEND_MOVES[State.SENDING] | {State.WORKING},
+    State.UNKNOWN: EXTEND_MOVES[State.UNKNOWN] | {State.WORKING},
+    State.WORKING: frozenset({State.SUCCEEDED, State.FAILED, State.NEEDS_ATTENTION}),
+}
+TABLES: dict[str, dict[State, frozenset[State]]] = {Verb.EXTEND: EXTEND_MOVES, Verb.CREATE: CREATE_MOVES}
 
 # The moves that an auditor wants to see; the others are on the operation's own timeline.
 AUDITED = {
@@ -144,7 +152,7 @@ def move_all(
     for start in range(0, len(waiting), AT_ONCE):
         moved += _move_some(waiting[start : start + AT_ONCE], to, now, note, by, facts)
     if moved:
-        money = ["cloudtime"] if any(operation.verb == Verb.EXTEND for operation in moved) else []
+        money = ["cloudtime"] if any(operation.verb in MONEY for operation in moved) else []
         publish(moved[0].team_id, "operations", "engines", *money)
     return moved
 
@@ -182,8 +190,7 @@ def _move_some(
 
 def _facts(operation: Operation, to: State, now: datetime, note: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that a move changes. Raises ValueError if there is no such move."""
-    table = EXTEND_MOVES if operation.verb == Verb.EXTEND else MOVES
-    if to not in table[State(operation.state)]:
+    if to not in TABLES.get(operation.verb, MOVES)[State(operation.state)]:
         raise ValueError(f"{operation.state} → {to} is not a move")
     facts = facts | {"state": to, "note": note[:300], "moved_at": now}
     if to not in OPEN:
@@ -192,7 +199,7 @@ def _facts(operation: Operation, to: State, now: datetime, note: str, facts: dic
 
 
 def _say(operation: Operation, before: str) -> None:
-    uid, to = operation.engine.uid, State(operation.state)
+    uid, to = operation.uid or operation.engine_name, State(operation.state)
     with on_behalf_of(operation.request_id):
         log.info("%s of %s: %s → %s (operation %s)", operation.verb, uid, before, to, operation.pk)
 
@@ -218,7 +225,7 @@ def entry(
     """Return what the log says of it: see `audit`."""
     return Note(
         action=action,
-        target=operation.engine,
+        target=operation.engine or operation.connection,
         origin=by.origin if by else Origin(request_id=operation.request_id),
         reason=operation.reason,
         outcome=outcome,
@@ -242,7 +249,7 @@ def audit_money(
         team=operation.team,
         actor=by.user if by else None,
         action="cloudtime.charged",
-        target=operation.engine,
+        target=operation.engine or operation.connection,
         origin=by.origin if by else Origin(request_id=operation.request_id),
         reason=operation.reason,
         before=before,
@@ -261,8 +268,8 @@ def announce(operation: Operation) -> None:
         "operations",
         f"operation:{operation.pk}",
         "engines",
-        f"engine:{operation.engine.uid}",
-        *(["cloudtime"] if operation.verb == Verb.EXTEND else []),
+        *([f"engine:{operation.uid}"] if operation.engine else []),
+        *(["cloudtime"] if operation.verb in MONEY else []),
     )
 
 

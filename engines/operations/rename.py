@@ -26,7 +26,7 @@ class Rename:
         return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.rename(operation.engine.uid, operation.parameters["name"])
+        return client.rename(operation.uid, operation.parameters["name"])
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         if engine.name == operation.parameters.get("name"):

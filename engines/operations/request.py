@@ -48,8 +48,12 @@ class Wish:
     retry_of: Operation | None = None  # the operation that is tried again
 
 
-def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+def request(
+    wish: Wish, *, engine: Engine | None, user: User, key: StoredKey, origin: Origin, now: datetime
+) -> Operation:
     """Record the wish and wake a worker after the commit. The caller has checked role, scope and engine state.
+
+    Without an engine it is about a new one, at the key's connection, whose name is among the wish's parameters.
 
     Sent twice, the same wish returns the same operation. Raises Busy if another operation on the engine is open,
     and Changed if this id was used with other words.
@@ -58,11 +62,12 @@ def request(wish: Wish, *, engine: Engine, user: User, key: StoredKey, origin: O
         with transaction.atomic():
             return _create(wish, engine, user, key, origin, now)
     except (IntegrityError, Moved):
-        return _earlier(wish, engine, user)
+        return _earlier(wish, engine, user, key.team)
 
 
-def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
-    _make_room(wish, engine, Decider(user, origin), now)
+def _create(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+    if engine is not None:
+        _make_room(wish, engine, Decider(user, origin), now)
     operation = _row(wish, engine, user, key, origin, now)
     operation.save(force_insert=True)
     Moment.objects.create(operation=operation, at=now, state=operation.state, text=_asked(user, wish))
@@ -76,14 +81,15 @@ def _create(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Orig
     return operation
 
 
-def _row(wish: Wish, engine: Engine, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+def _row(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
     waits = PATIENCE in wish.parameters
     first_look = now + timedelta(hours=wish.parameters.get(PATIENCE, 0))
     return Operation(
         id=wish.id,
-        team=engine.team,
+        team=engine.team if engine else key.team,
         engine=engine,
-        engine_name=engine.name,
+        engine_name=engine.name if engine else wish.parameters["name"],
+        new_at=None if engine else key.connection,
         verb=wish.verb,
         state=State.WAITING if waits else State.REQUESTED,
         parameters=wish.parameters,
@@ -191,11 +197,17 @@ def tried(engine: Engine, verb: Verb) -> QuerySet[Operation]:
     return Operation.objects.of(engine.team).filter(engine=engine, verb=verb).exclude(state__in=OPEN)
 
 
-def _earlier(wish: Wish, engine: Engine, user: User) -> Operation:
-    found = Operation.objects.of(engine.team).filter(pk=wish.id).first()
+def _earlier(wish: Wish, engine: Engine | None, user: User, team: Team) -> Operation:
+    found = Operation.objects.of(team).filter(pk=wish.id).first()
     if found is None:
-        raise Busy(Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN).first())
-    same = (found.engine_id, found.verb, found.reason, found.requested_by_id, found.parameters)
-    if same != (engine.pk, wish.verb, wish.reason, user.pk, wish.parameters):
+        raise Busy(Operation.objects.of(team).filter(engine=engine, state__in=OPEN).first())
+    if not said_before(found, wish, user, engine):
         raise Changed
     return found
+
+
+def said_before(found: Operation, wish: Wish, user: User, engine: Engine | None) -> bool:
+    """Say whether the operation of this wish's id was asked for in the same words."""
+    about = [wish.verb, wish.reason, user.pk, wish.parameters]
+    same_engine = engine is None or found.engine_id == engine.pk
+    return same_engine and about == [found.verb, found.reason, found.requested_by_id, found.parameters]

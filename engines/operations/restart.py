@@ -48,7 +48,7 @@ class Restart:
         return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.restart(operation.engine.uid)
+        return client.restart(operation.uid)
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         under_way = engine.status in (EngineStatus.RESTARTING, EngineStatus.DRAINING)

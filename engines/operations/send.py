@@ -12,7 +12,7 @@ from engines.access import client_for
 from engines.api import errors
 from engines.clock import boot
 from engines.clock import now as db_now
-from engines.enums import State, Verb
+from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.money import send as money
 from engines.operations.behaviour import PATIENCE
@@ -44,10 +44,10 @@ HELD_UP = Outcome(State.REQUESTED, "The worker was held up and sent nothing. Try
 
 def send(operation_id: str, now: datetime) -> None:
     """Send the operation if it is still waiting for that. Safe to call any number of times, from any worker."""
-    rows = Operation.objects.select_related("team", "engine__connection", "key__connection", "requested_by")
+    rows = Operation.objects.select_related("team", "engine__connection", "new_at", "key__connection", "requested_by")
     operation = rows.get(pk=operation_id)
     with on_behalf_of(operation.request_id):
-        if operation.verb == Verb.EXTEND:
+        if operation.verb in MONEY:
             money.send(operation, now)
         else:
             _send(operation, now)
@@ -74,7 +74,7 @@ def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
         end = operation.requested_at + timedelta(hours=operation.parameters[PATIENCE])
         facts |= {"next_at": end, "deadline_at": end}
     move(operation, outcome.state, now=after, note=outcome.note, **facts)
-    snapshots.look_soon(operation.engine.connection, after)
+    snapshots.look_soon(operation.connection, after)
 
 
 def facts_of(outcome: Outcome, after: datetime) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
         with client_for(key, request_id=operation.request_id) as client:
             if operation.attempts > 1 or behaviour.reads_first:  # a level effect is repeated only after a reading
                 begun = db_now()
-                engine = snapshots.apply_one(operation.engine, client.get(operation.engine.uid), begun)
+                engine = snapshots.apply_one(operation.connection, client.get(operation.uid), begun)
                 if operation.attempts > 1 and (found := already(operation, engine, begun)):
                     return found
                 if why_not := behaviour.objection(operation, engine):

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from engines.enums import State, Verb
+from engines.enums import MONEY, State
 from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE
 from engines.operations.moves import MOVES, Moved, amend, move
@@ -34,7 +34,7 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
 
     A reading begun before the request was sent proves nothing and is ignored. Money is settled by its own readings.
     """
-    if operation.verb == Verb.EXTEND:
+    if operation.verb in MONEY:
         return
     if operation.state not in WATCHED or (operation.sent_at and read_at <= operation.sent_at):
         return

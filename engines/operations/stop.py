@@ -57,7 +57,7 @@ class Stop:
         return OFFLINE_NOW if offline and operation.parameters.get("online") else ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.stop(operation.engine.uid)
+        return client.stop(operation.uid)
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         progress = progress_of(engine)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from django.db.models import Q
 
 from engines import snapshots
-from engines.enums import OPEN, State, Verb
+from engines.enums import MONEY, OPEN, State
 from engines.keys import due_for_removal
 from engines.models import Batch, Operation
 from engines.money import process, reconcile
@@ -40,7 +40,7 @@ RULES: dict[State, str] = {
 def due(now: datetime) -> Iterator[Callable[[], None]]:
     """Yield the jobs that are due. Each may be run by anybody, any number of times."""
     rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now)
-    batched = rows.filter(state=State.REQUESTED, batch__isnull=False).exclude(verb=Verb.EXTEND)
+    batched = rows.filter(state=State.REQUESTED, batch__isnull=False).exclude(verb__in=MONEY)
     batches = set(batched.order_by().values_list("batch", flat=True).distinct()[:BATCH])
     batches |= set(Batch.objects.filter(in_turn=True).values_list("pk", flat=True)[:BATCH])
     rows = rows.exclude(pk__in=batched.values("pk")).order_by("next_at")
@@ -53,7 +53,7 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
             yield partial(recover, str(pk), now)
         elif state == State.CHECKING:
             yield partial(reconcile.requeue, str(pk), now)
-        elif state == State.UNKNOWN and verb == Verb.EXTEND:
+        elif verb in MONEY:  # unknown, or on its way
             yield partial(reconcile.look, str(pk), now)
     yield from due_for_removal(now)
     yield from owners_to_tell(now)
@@ -86,15 +86,17 @@ def give_up(operation_id: str, now: datetime) -> None:
 
 def recover(operation_id: str, now: datetime) -> None:
     """A send that outlived its lease: its worker is gone, and the request may have left or not."""
-    operation = Operation.objects.select_related("team", "engine__connection", "requested_by").get(pk=operation_id)
+    operation = Operation.objects.select_related("team", "engine__connection", "new_at", "requested_by").get(
+        pk=operation_id
+    )
     stale = operation.lease_until is None or operation.lease_until <= now
     if operation.state != State.SENDING or not stale:
         return
-    is_money = operation.verb == Verb.EXTEND
+    is_money = operation.verb in MONEY
     if is_money:
         process.end(operation.extension.armed_by)
     try:
         move(operation, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=now if is_money else None)
-        snapshots.look_soon(operation.engine.connection, now)
+        snapshots.look_soon(operation.connection, now)
     except Moved:
         return

@@ -138,13 +138,13 @@ class Handful:
         wanted = {operation.pk for operation in first}
 
         def read(operation: Operation) -> Any:
-            return self.clients.of(operation).get(operation.engine.uid) if operation.pk in wanted else None
+            return self.clients.of(operation).get(operation.uid) if operation.pk in wanted else None
 
         for operation, answer in self._all(read):
             if isinstance(answer, ApiError | Sealed):
                 self._ended(operation, answer, State.FAILED)
             elif answer is not None:
-                engine = snapshots.apply_one(operation.engine, answer, begun)
+                engine = snapshots.apply_one(operation.connection, answer, begun)
                 found = already(operation, engine, begun) if operation.attempts > 1 else None
                 if found is None and (why_not := behaviours[operation.pk].objection(operation, engine)):
                     found = Outcome(State.FAILED, why_not)
@@ -182,7 +182,7 @@ class Handful:
         for some in alike.values():
             outcome = self.outcomes[some[0].pk]
             done += move_all(some, outcome.state, now=after, note=outcome.note, **facts_of(outcome, after))
-        for connection in {operation.engine.connection for operation in done}:
+        for connection in {operation.connection for operation in done}:
             snapshots.look_soon(connection, after)
         return [(operation, self.outcomes[operation.pk]) for operation in done]
 
@@ -211,7 +211,7 @@ class Clients:
 def _pause(batch_id: uuid.UUID, ended: list[tuple[Operation, Outcome]]) -> bool:
     """Have the whole batch wait where the API asked for time or did not answer; say whether that was so."""
     waits = {
-        operation.engine.connection_id: TROUBLE if outcome.state == State.UNKNOWN else outcome.wait
+        operation.connection.pk: TROUBLE if outcome.state == State.UNKNOWN else outcome.wait
         for operation, outcome in ended
         if outcome.state in (State.UNKNOWN, State.REQUESTED) and outcome != HELD_UP
     }

@@ -29,10 +29,10 @@ def _release(batch: Batch, now: datetime) -> int:
     rows = Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED, next_at__isnull=True)
     waiting = list(rows.select_related("engine", "team").order_by("engine__workers_busy", "engine_name", "pk"))
     refusal = VERBS[batch.verb].refusal
-    ready = [each for each in waiting if not refusal(each.engine)]
+    ready = [each for each in waiting if not refusal(each.its_engine)]
     if not ready:  # whoever was away a moment ago has had time to come back
-        for why in {refusal(each.engine) for each in waiting}:
-            lost = [each for each in waiting if refusal(each.engine) == why]
+        for why in {refusal(each.its_engine) for each in waiting}:
+            lost = [each for each in waiting if refusal(each.its_engine) == why]
             move_all(lost, State.CANCELLED, now=now, note=f"Its turn had come. {why} Nothing was sent.")
         waiting = []
     due = _with_room(ready, batch)
@@ -53,8 +53,8 @@ def _with_room(waiting: list[Operation], batch: Batch) -> list[Operation]:
         left = {pool: max(1, room.allowed) - room.away for pool, room in there.items()}
     due = []
     for operation in waiting:
-        pool = pool_of(operation.engine)
-        if not takes(operation.engine, None):
+        pool = pool_of(operation.its_engine)
+        if not takes(operation.its_engine, None):
             due.append(operation)
         elif left.get(pool, Room().left) > 0:
             left[pool] -= 1

@@ -45,7 +45,7 @@ class Update:
         return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.update(operation.engine.uid, operation.parameters.get("version", ""))
+        return client.update(operation.uid, operation.parameters.get("version", ""))
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         told: dict[str, Any] = engine.wire.get("update") or {}

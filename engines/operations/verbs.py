@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.behaviour import Behaviour
+from engines.operations.create import Create
 from engines.operations.delete import Delete
 from engines.operations.drain import Drain
 from engines.operations.extend import Extend
@@ -21,6 +22,7 @@ VERBS: dict[str, Behaviour] = {
     Verb.RENAME: Rename(),
     Verb.DELETE: Delete(),
     Verb.EXTEND: Extend(),
+    Verb.CREATE: Create(),
 }
 
 # Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.

@@ -16,7 +16,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import operation_for
 from engines.clock import now as db_now
-from engines.enums import OPEN, State, Verb
+from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.amounts import PaidTime
@@ -24,7 +24,6 @@ from engines.money.buy import cancel as take_back
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
 from engines.money.models import Ceiling, Limits
-from engines.money.quote import Quote
 from engines.money.reconcile import resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
@@ -152,7 +151,7 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
     return [
         {
             "proposal": each,
-            "quote": Quote.of(each.pk, each.parameters),
+            "quote": approve.wanted(each),
             "own": each.requested_by_id == request.user.pk,
         }
         for each in rows.select_related("engine", "requested_by")
@@ -161,7 +160,7 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
 
 def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
     """Return the purchases that only a person can settle, and those that are unknown for long."""
-    rows = Operation.objects.of(request.team).filter(verb=Verb.EXTEND).select_related("engine", "extension")
+    rows = Operation.objects.of(request.team).filter(verb__in=MONEY).select_related("engine", "extension")
     waiting = rows.filter(state=State.NEEDS_ATTENTION) | rows.filter(state=State.UNKNOWN, moved_at__lt=now - LATE)
     return list(waiting.order_by("requested_at"))
 

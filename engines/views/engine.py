@@ -56,7 +56,7 @@ def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> l
     """Return every verb with its address, and why this person cannot use it now."""
     key = key_of(request, found.connection)
     shown = []
-    for verb in Verb:
+    for verb in [verb for verb in Verb if verb != Verb.CREATE]:
         refused = why_not(verb, found, role=request.membership.role, key=key, opened=opened, may_wait=True)
         url = reverse(f"engine-{verb}", args=[found.uid])
         shown.append(

@@ -221,16 +221,20 @@ def wanted(request: PortalRequest, paid: PaidTime, now: datetime) -> datetime:
 
 
 def money(key: StoredKey | None, paid: PaidTime | None, quote: Quote | None) -> dict[str, Any]:
+    """Return the balance before and after, where there is something to buy."""
+    return {} if paid is None else balance(key, quote.cost if quote else 0)
+
+
+def balance(key: StoredKey | None, cost: int) -> dict[str, Any]:
     """Return the balance before and after, where the API says and the person's key may know."""
-    if key is None or paid is None or not BALANCE_SCOPES & set(key.scopes):
+    if key is None or not BALANCE_SCOPES & set(key.scopes):
         return {}
     try:
         with client_for(key, timeout=BALANCE_SECONDS) as client:
-            balance = client.balance()
+            found = client.balance()
     except (ApiError, Sealed) as error:
         log.info("no balance from %s: %s", key.connection.base_url, error)
         return {}
-    if balance is None:
+    if found is None:
         return {}
-    left = balance - quote.cost if quote else balance
-    return {"balance": balance, "left": left, "is_short": left < 0}
+    return {"balance": found, "left": found - cost, "is_short": found < cost}

@@ -93,7 +93,7 @@ def prepare(
     by_pk = {connection.pk: connection for connection in connections}
     opened: dict[int, list[Operation]] = defaultdict(list)
     for operation in Operation.objects.of(request.team).filter(engine__in=rows, state__in=OPEN).order_by("verb"):
-        opened[operation.engine_id].append(operation)
+        opened[operation.engine_id or 0].append(operation)
     for row in rows:
         show: Any = row
         show.operation = next(iter(opened[row.pk]), None)

@@ -14,14 +14,14 @@ from django_htmx.http import HttpResponseClientRedirect
 from engines.access import operation_for
 from engines.api.advice import advice
 from engines.clock import now as db_now
-from engines.enums import OPEN, State, Verb
+from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.money.choices import zone_of
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
 from engines.operations.verbs import takes_the_place_of
-from engines.paid_clock import meanwhile
+from engines.paid_clock import Overrun, meanwhile
 from engines.views.fleet import automation_silence
 from portal.accounts.access import may
 from portal.audit.origin import Origin
@@ -67,8 +67,9 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "advice": how_to_go_on(found),
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
-        "overrun": meanwhile(found, found.engine, db_now(), request.membership.role) if found.state in OPEN else None,
+        "overrun": overrun(request, found),
         "zone": zone_of(request),
+        "is_money": found.verb in MONEY,
         "may_settle": may(request.membership.role, "cloud-time-resolve"),
         "silence": automation_silence(db_now()),
     }
@@ -81,6 +82,12 @@ def how_to_go_on(found: Operation) -> str:
     if found.state not in (State.REFUSED, State.FAILED):
         return ""
     return advice(str(found.answer.get("code") or ""), int(found.answer.get("status") or 0))
+
+
+def overrun(request: PortalRequest, found: Operation) -> Overrun | None:
+    if found.engine is None or found.state not in OPEN:
+        return None
+    return meanwhile(found, found.engine, db_now(), request.membership.role)
 
 
 def timeline(found: Operation) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }
     sure = {"close": "It ends as failed, and nobody watches the engine for it any more. The engine is not told."}
-    if found.verb == Verb.EXTEND:
+    if found.verb in MONEY:
         return purchase_actions(request, found)
     shown = dialogs(request, found)
     for step, label in offers.get(State(found.state), []):
@@ -149,7 +156,9 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
 
 def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     """Return what a person can ask for instead: the same once more, or, where it does not end, a stop."""
-    offers = []
+    offers: list[tuple[Verb, str, str]] = []
+    if found.verb == Verb.CREATE:  # what is ordered anew is chosen anew
+        return []
     if found.state in (State.REFUSED, State.FAILED, State.CANCELLED):
         offers.append((Verb(found.verb), "Try again", f"?retry_of={found.pk}"))
     if found.state == State.STUCK and takes_the_place_of(Verb.STOP, found):
@@ -158,7 +167,7 @@ def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "url": reverse(f"engine-{verb}", args=[found.engine.uid]) + query,
+            "url": reverse(f"engine-{verb}", args=[found.uid]) + query,
             "enabled": may(role.role, f"engine-{verb}"),
             "why_not": f"Your role ({role.get_role_display()}) may not {verb} engines.",
             "dialog": True,

@@ -43,6 +43,8 @@ TABLE: dict[str, dict[str, Who]] = {
     "live": {"GET": SIGNED_IN},
     "engines": {"GET": ALL},
     "engine-new": {"GET": ADMINS, "POST": ADMINS},
+    "engine-types": {"GET": ADMINS},
+    "engine-create": {"GET": ADMINS, "POST": ADMINS},
     "engine-new-waiting": {"GET": ADMINS},
     "engine": {"GET": ALL},
     "engine-drain": {"GET": OPERATORS, "POST": OPERATORS},

@@ -42,6 +42,7 @@ ABILITIES = {
         ("engine-delete", "POST"),
     ],
     "Start new engines": [("engine-new", "GET"), ("engine-new", "POST"), ("engine-new-waiting", "GET")],
+    "Rent machines for new engines": [("engine-types", "GET"), ("engine-create", "GET"), ("engine-create", "POST")],
     "Drain, update and restart many engines at once": [
         ("bulk-drain", "GET"),
         ("bulk-drain", "POST"),

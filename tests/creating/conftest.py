@@ -1,11 +1,17 @@
 """The portal's pages and the real control plane at an address of its own, in one process; Ada's key to it."""
 
+import time
+
 import pytest
+from django.http import HttpResponse, JsonResponse
 from pytest_django.live_server_helper import LiveServer
 
+from engines.money import send
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
 from tests.controlplane.conftest import caller, cloud, funds, team  # noqa: F401 (fixtures)
+
+ANSWER_SECONDS = 0.6
 
 
 def pytest_collection_modifyitems(items):
@@ -14,14 +20,42 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "controlplane"]))
 
 
+class Wire:
+    """What happens to the orders between the portal and the control plane, and how many came."""
+
+    def __init__(self):
+        self.faults = []  # one each: "lost before", "lost after", or a status to answer with in its place
+        self.orders = 0
+
+
+WIRE = Wire()
+
+
 def routed_to_the_api(get_response):
-    """A middleware: the addresses of the portal are the settings' own."""
+    """A middleware: the addresses of the portal are the settings' own. It does to orders what the wire may do."""
 
     def middleware(request):
         request.urlconf = "engines.controlplane.urls"
-        return get_response(request)
+        if (request.method, request.path) != ("POST", "/engines"):
+            return get_response(request)
+        WIRE.orders += 1
+        fault = WIRE.faults.pop(0) if WIRE.faults else None
+        if isinstance(fault, int):
+            return JsonResponse({"title": "trouble"}, status=fault)
+        answer = get_response(request) if fault != "lost before" else HttpResponse(status=204)
+        if fault:
+            time.sleep(2 * ANSWER_SECONDS)  # the one who asked has gone by then
+        return answer
 
     return middleware
+
+
+@pytest.fixture
+def wire(monkeypatch):
+    """Real sockets, but nobody waits a minute for an answer that does not come."""
+    monkeypatch.setattr(send, "ANSWER_SECONDS", ANSWER_SECONDS)
+    WIRE.__init__()
+    return WIRE
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_the_same_form_sent_again_leads_to_its_operation_whatever_changed(adas, 
     assert adas.post("/engines/eng_1/drain/", sent)["Location"] == first["Location"]
 
 
-@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb != Verb.CREATE])  # it has no engine yet
 def test_every_verb_says_what_of_the_engine_matters_to_it(verb):
     assert "status" in MATTERS[verb]
 

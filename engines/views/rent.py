@@ -1,0 +1,229 @@
+"""New engines in the cloud: what can be rented at which price, and the order of exactly what was shown."""
+
+import logging
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.core import signing
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from engines.access import WRITES, client_for, key_of
+from engines.api.errors import ApiError
+from engines.clock import now as db_now
+from engines.creating.forms import MachineForm, OrderForm
+from engines.models import Operation, Proposal
+from engines.money import amounts, approve, limits
+from engines.money.buy import rent
+from engines.money.offers import Offer, offers
+from engines.money.order import Order
+from engines.operations.request import Changed
+from engines.views.extend import UNUSABLE, balance
+from portal.audit.log import record
+from portal.audit.origin import Origin
+from portal.http import PortalRequest
+from portal.query import without
+from portal.vault.keys import Sealed
+from portal.vault.models import Connection, StoredKey
+
+log = logging.getLogger(__name__)
+
+SECONDS = 10.0
+MOST = 200  # rows of the table
+COLUMNS = {
+    "gpu": ("Machine", lambda offer: (offer.gpu.lower(), offer.gpus, offer.instance_type)),
+    "vram": ("GPU memory", lambda offer: offer.vram * offer.gpus),
+    "memory": ("Memory", lambda offer: offer.memory),
+    "region": ("Where", lambda offer: (offer.cloud, offer.region)),
+    "price": ("An hour", lambda offer: offer.price),
+}
+
+
+@require_safe
+def types(request: PortalRequest) -> HttpResponse:
+    """What can be rented, filtered and sorted as the address says."""
+    connection, key = place(request)
+    found, problem = on_offer(key)
+    shown = sorted(filtered(found, request), key=lambda offer: (not offer.is_available, offer.price, offer.id))
+    sort = request.GET.get("sort", "")
+    if column := COLUMNS.get(sort.removeprefix("-")):
+        shown.sort(key=column[1], reverse=sort.startswith("-"))
+    context = {
+        "connection": connection,
+        "connections": Connection.objects.of(request.team).order_by("pk"),
+        "problem": problem,
+        "is_empty": not found,
+        "offers": [{"offer": offer, "url": link(connection, offer)} for offer in shown[:MOST]],
+        "left_out": max(len(shown) - MOST, 0),
+        "columns": columns(request, sort),
+        "gpus": sorted({offer.gpu for offer in found if offer.gpu}),
+        "places": sorted({f"{offer.cloud}/{offer.region}" for offer in found}),
+        "asked": request.GET,
+    }
+    return render(request, "creating/types.html", context)
+
+
+def place(request: PortalRequest) -> tuple[Connection | None, StoredKey | None]:
+    """Return the connection that the request names, else the team's first, and the person's key to it."""
+    rows = Connection.objects.of(request.team).order_by("pk")
+    asked = (request.POST if request.method == "POST" else request.GET).get("connection", "")
+    found = rows.filter(pk=asked).first() if asked.isdecimal() and len(asked) < 10 else rows.first()
+    return found, key_of(request, found) if found else None
+
+
+def on_offer(key: StoredKey | None) -> tuple[list[Offer], str]:
+    """Ask the API what can be rented. Return that, and what is wrong, in words."""
+    if key is None:
+        return [], "You have no key for this API yet. Add one on the Keys page."
+    try:
+        with client_for(key, timeout=SECONDS) as client:
+            return offers(client.instance_types()), ""
+    except (ApiError, Sealed) as error:
+        log.info("no machines from %s: %s", key.connection.base_url, error)
+        return [], str(error)
+
+
+def filtered(found: list[Offer], request: PortalRequest) -> list[Offer]:
+    gpu, where = request.GET.get("gpu", ""), request.GET.get("where", "")
+    return [
+        offer
+        for offer in found
+        if gpu in ("", offer.gpu)
+        and where in ("", f"{offer.cloud}/{offer.region}")
+        and (offer.is_available or not request.GET.get("available"))
+    ]
+
+
+def columns(request: PortalRequest, sort: str) -> list[dict[str, str]]:
+    """Return the sortable headers; a second click turns the order."""
+    shown = []
+    for name, (label, _) in COLUMNS.items():
+        direction = {name: "asc", f"-{name}": "desc"}.get(sort, "")
+        url = without(request.GET, sort=f"-{name}" if direction == "asc" else name)
+        shown.append({"label": label, "url": url, "direction": direction})
+    return shown
+
+
+def link(connection: Connection | None, offer: Offer) -> str:
+    asked = {"connection": connection.pk if connection else "", "offer": offer.id}
+    return f"{reverse('engine-create')}?{urlencode(asked)}"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def order(request: PortalRequest) -> HttpResponse:
+    """What the machine costs for so many hours; confirmed, it is ordered."""
+    connection, key = place(request)
+    if connection is None or key is None:
+        return redirect("engine-types")
+    if request.method != "POST":
+        return asking(request, key)
+    form = OrderForm(request.POST)
+    try:
+        wanted = Order.read(request.POST.get("order", ""), connection, request.user)
+    except (signing.BadSignature, ValueError, TypeError, KeyError):
+        refused(request, connection, UNUSABLE)
+        messages.warning(
+            request, "Nothing was ordered: the form was altered, or is older than 15 minutes. Choose again."
+        )
+        return redirect(f"{reverse('engine-types')}?connection={connection.pk}")
+    if not form.is_valid():
+        return page(request, key, wanted, form, status=422)
+    if not sent_before(request, wanted) and (problem := why_not(request, key)):
+        return page(request, key, wanted, form, status=409, why_not=problem)
+    return confirm(request, key, wanted, form)
+
+
+def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
+    """Ask for name and hours, and show the cost once both are there."""
+    found, problem = on_offer(key)
+    offer = next((offer for offer in found if offer.id == request.GET.get("offer")), None)
+    if offer is None or not offer.is_available:
+        messages.warning(request, problem or "That machine is not on offer now. Choose another.")
+        return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
+    machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
+    if not machine.is_bound or not machine.is_valid():
+        return render(request, "creating/machine.html", {"connection": key.connection, "offer": offer, "form": machine})
+    facts = {
+        name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
+    }
+    wanted = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], **facts)
+    return page(request, key, wanted, OrderForm(initial={"order": wanted.sign(key.connection, request.user)}))
+
+
+def page(
+    request: PortalRequest, key: StoredKey, wanted: Order, form: OrderForm, status: int = 200, **extra: Any
+) -> HttpResponse:
+    context = {
+        "connection": key.connection,
+        "order": wanted,
+        "form": form,
+        "hourly": wanted.price * amounts.MICROCENTS_PER_CENT,
+        "until": amounts.after(db_now(), wanted.hours),
+        "limits": limits.limits_of(request.team),
+        "approval": limits.needs_approval(request.team, wanted.cost),
+        "why_not": why_not(request, key) or over(request, wanted),
+        **balance(key, wanted.cost),
+        **extra,
+    }
+    return render(request, "creating/order.html", context, status=status)
+
+
+def why_not(request: PortalRequest, key: StoredKey) -> str:
+    """Say why this person cannot order now; "" if they can."""
+    if key.last_error:
+        return "Your key is refused by the API. Replace it on the Keys page."
+    if not set(key.scopes) & set(WRITES):
+        return f"Your key “{key.label}” lacks the scope engines:write. Replace it on the Keys page."
+    freeze = limits.freeze_of(request.team)
+    return str(freeze) if freeze else ""
+
+
+def over(request: PortalRequest, wanted: Order) -> str:
+    """Say which limit it is over; "" if none. What counts is asked again when it is confirmed, and when it is sent."""
+    try:
+        limits.check(request.team, request.user.pk, None, wanted.hours, wanted.cost, db_now(), without=wanted.id)
+    except (limits.OverLimit, limits.Frozen) as refusal:
+        return str(refusal)
+    return ""
+
+
+def sent_before(request: PortalRequest, wanted: Order) -> bool:
+    made = Operation.objects.of(request.team).filter(pk=wanted.id)
+    return made.exists() or Proposal.objects.of(request.team).filter(pk=wanted.id).exists()
+
+
+def confirm(request: PortalRequest, key: StoredKey, wanted: Order, form: OrderForm) -> HttpResponse:
+    """Record the order, or ask a second person for it. The same form sent twice leads to the same page."""
+    asked: dict[str, Any] = {"user": request.user, "key": key, "origin": Origin.of(request), "now": db_now()}
+    reason = form.cleaned_data["reason"]
+    try:
+        if limits.needs_approval(request.team, wanted.cost):
+            approve.propose(wanted, reason, engine=None, **asked)
+            words = f"{amounts.dollars(wanted.cost)} needs a second person: ask somebody to approve it."
+            messages.success(request, words)
+            return redirect("cloud-time")
+        operation = rent(wanted, reason, **asked)
+    except (limits.Frozen, limits.OverLimit) as refusal:
+        refused(request, key.connection, str(refusal))
+        return page(request, key, wanted, form, status=409, why_not=str(refusal))
+    except Changed:
+        words = "This form was sent before with other words. Choose again."
+        refused(request, key.connection, words)
+        return page(request, key, wanted, form, status=422, why_not=words)
+    messages.success(request, f"{wanted.name} is being ordered.")
+    return redirect("operation", pk=operation.pk)
+
+
+def refused(request: PortalRequest, connection: Connection, why: str) -> None:
+    record(
+        team=request.team,
+        actor=request.user,
+        action="cloudtime.refused",
+        target=connection,
+        origin=Origin.of(request),
+        outcome="refused",
+        note=why,
+    )

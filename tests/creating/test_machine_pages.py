@@ -1,0 +1,259 @@
+"""The pages of a new machine: what they show is what is ordered, once, by who was shown it."""
+
+import html
+import re
+from datetime import timedelta
+from decimal import Decimal
+from urllib.parse import urlencode
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from engines.controlplane import keys
+from engines.controlplane.providers.base import Unclear
+from engines.models import Operation
+from engines.money.models import Freeze, Limits, Proposal
+from portal.audit.models import Entry
+from portal.vault.keys import Secret, store
+from portal.vault.models import StoredKey
+from tests.controlplane.cloud import TYPES
+
+TYPES_URL, URL = "/engines/new/cloud/", "/engines/new/cloud/order/"
+A100 = {
+    "cloud": "shade",
+    "shade_instance_type": "A100x2",
+    "hourly_price": 350,
+    "configuration": {"gpu_type": "A100", "num_gpus": 2, "vram_per_gpu_in_gb": 80, "memory_in_gb": 400, "vcpus": 32},
+    "availability": [
+        {"available": True, "region": "oslo"},
+        {"available": True, "region": "oslo", "rental_type": "spot", "hourly_price": 90},
+        {"available": False, "region": "rome"},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def offered(cloud, funds, monkeypatch):
+    funds(100)
+    listed = [*TYPES, A100]
+    monkeypatch.setattr("engines.controlplane.clouds.types", lambda: listed)
+    return listed
+
+
+def words(page):
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.content.decode())).split())
+
+
+def rows(page):
+    return [(one["offer"].instance_type, one["offer"].region, one["offer"].price) for one in page.context["offers"]]
+
+
+def cost(browser, offer="local/cpu-2/here/on_demand", name="burst", hours="3"):
+    return browser.get(f"{URL}?{urlencode({'offer': offer, 'name': name, 'hours': hours})}")
+
+
+def form_of(page, **changes):
+    signed = html.unescape(re.search(r'name="order" value="([^"]+)"', page.content.decode())[1])
+    return {"order": signed, "reason": "more room", "connection": page.context["connection"].pk, **changes}
+
+
+def test_it_lists_what_can_be_rented_where_and_for_how_much(browser):
+    page = browser.get(TYPES_URL)
+    assert rows(page) == [
+        ("A100x2", "oslo", 90),
+        ("cpu-2", "here", 120),
+        ("A100x2", "oslo", 350),
+        ("cpu-2", "there", 120),
+        ("A100x2", "rome", 350),
+    ]
+    for part in (
+        "2 × A100",
+        "2 × 80 GB",
+        "400 GB",
+        "32 vCPUs",
+        "$3.50",
+        "spot: may be taken away",
+        "Not available now",
+    ):
+        assert part in words(page)
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "number"),
+    [
+        ("?gpu=A100", ("A100x2", "oslo", 90), 3),
+        ("?where=local/there", ("cpu-2", "there", 120), 1),
+        ("?available=1", ("A100x2", "oslo", 90), 3),
+        ("?sort=-price", ("A100x2", "oslo", 350), 5),
+        ("?sort=region", ("cpu-2", "here", 120), 5),
+        ("?sort=nonsense&gpu=", ("A100x2", "oslo", 90), 5),
+    ],
+)
+def test_the_list_is_filtered_and_sorted_by_the_address(browser, query, first, number):
+    shown = rows(browser.get(f"{TYPES_URL}{query}"))
+    assert (shown[0], len(shown)) == (first, number)
+
+
+def test_a_filter_that_nothing_matches_can_be_cleared(browser):
+    assert "No machine matches" in words(browser.get(f"{TYPES_URL}?gpu=H200"))
+
+
+def test_an_api_that_rents_nothing_is_said_to(browser, offered):
+    offered.clear()
+    assert "Nothing can be rented here" in words(browser.get(TYPES_URL))
+
+
+def test_clouds_that_do_not_answer_are_said_to(browser, monkeypatch):
+    def away():
+        raise Unclear("no answer")
+
+    monkeypatch.setattr("engines.controlplane.clouds.types", away)
+    assert "What can be rented is not known now." in words(browser.get(TYPES_URL))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"hourly_price": "350"},
+        {"hourly_price": -1},
+        {"availability": None},
+        {"availability": [None, {}, {"region": 3}]},
+        {"configuration": "big"},
+        {"shade_instance_type": None},
+    ],
+)
+def test_an_odd_machine_hides_no_other(browser, offered, odd):
+    offered[1] = A100 | odd
+    assert ("cpu-2", "here", 120) in rows(browser.get(TYPES_URL))
+
+
+def test_without_a_key_it_says_so(browser):
+    StoredKey.objects.all().delete()
+    assert "You have no key for this API yet" in words(browser.get(TYPES_URL))
+    assert browser.get(URL)["Location"] == TYPES_URL
+
+
+def test_the_machine_is_asked_for_name_and_hours_first(browser):
+    page = browser.get(f"{URL}?offer=local/cpu-2/here/on_demand")
+    assert 'name="hours"' in page.content.decode()
+    assert 'name="order"' not in page.content.decode()
+
+
+def test_it_shows_cost_balance_and_limits_before_anything_is_ordered(browser):
+    shown = words(cost(browser))
+    for part in ("3 h at $1.20 an hour", "Cost $3.60", "$100.00 now, $96.40 then", "$500.00, 168 h", "Order for $3.60"):
+        assert part in shown
+    assert Operation.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"hours": "0.5"}, "greater than or equal to 1"),
+        ({"hours": "721"}, "less than or equal to 720"),
+        ({"hours": "1.234"}, "no more than 2 decimal places"),
+        ({"hours": "NaN"}, "Enter a number"),
+        ({"name": "x" * 81}, "At most 80 characters"),
+        ({"name": ""}, "This field is required"),
+    ],
+)
+def test_what_cannot_be_ordered_is_said_beside_its_field(browser, changes, complaint):
+    assert complaint in words(cost(browser, **changes))
+
+
+@pytest.mark.parametrize("offer", ["local/cpu-2/there/on_demand", "x", ""])
+def test_what_is_not_on_offer_leads_back_to_the_list(browser, offer):
+    assert cost(browser, offer=offer)["Location"].startswith(TYPES_URL)
+
+
+def test_confirmed_it_is_an_operation_with_what_was_shown(browser):
+    page = cost(browser)
+    answer = browser.post(URL, form_of(page))
+    operation = Operation.objects.get()
+    assert answer["Location"] == f"/operations/{operation.pk}/"
+    assert (operation.verb, operation.reason, operation.engine) == ("create", "more room", None)
+    assert operation.extension.cost == 360_000_000
+    assert operation.engine_name == page.context["order"].name
+
+
+def test_confirmed_twice_it_is_one_operation(browser):
+    form = form_of(cost(browser))
+    assert browser.post(URL, form)["Location"] == browser.post(URL, form)["Location"]
+    assert Operation.objects.count() == 1
+
+
+def test_the_same_form_with_other_words_is_refused(browser):
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    assert browser.post(URL, form | {"reason": "something else"}).status_code == 422
+    assert Operation.objects.count() == 1
+
+
+def test_an_altered_form_orders_nothing_and_is_recorded(browser):
+    form = form_of(cost(browser))
+    answer = browser.post(URL, form | {"order": form["order"][:-1]})
+    assert answer["Location"].startswith(TYPES_URL)
+    assert (Operation.objects.count(), Entry.objects.filter(action="cloudtime.refused").count()) == (0, 1)
+
+
+def test_a_form_of_a_quarter_of_an_hour_ago_orders_nothing(browser):
+    form = form_of(cost(browser))
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        browser.post(URL, form)
+    assert Operation.objects.count() == 0
+
+
+def test_a_form_of_somebody_else_orders_nothing(browser, client_of, acme, bill, connection, caller):
+    form = form_of(cost(browser))
+    bill.memberships.update(role="admin")
+    store(user=bill, connection=connection, secret=Secret(caller.key), label="Bill's", scopes=["*"])
+    client_of(bill).post(URL, form)
+    assert Operation.objects.count() == 0
+
+
+def test_without_a_reason_nothing_is_ordered(browser):
+    page = browser.post(URL, form_of(cost(browser), reason=""))
+    assert page.status_code == 422
+    assert "This field is required" in words(page)
+
+
+def test_over_a_limit_the_page_says_so_and_orders_nothing(browser, acme):
+    form = form_of(cost(browser))
+    Limits.objects.create(team=acme, operation_hours=Decimal(2))
+    assert "At most 2 hours can be bought at once" in words(cost(browser))
+    assert browser.post(URL, form).status_code == 409
+    assert Operation.objects.count() == 0
+
+
+def test_frozen_it_says_so(browser, acme):
+    form = form_of(cost(browser))
+    Freeze.objects.create(team=acme, at=timezone.now(), by="Bill", reason="audit")
+    assert "Spending is frozen" in words(cost(browser))
+    assert browser.post(URL, form).status_code == 409
+
+
+def test_a_key_that_may_not_order_is_said_to(browser, connection, ada, team):
+    reader = keys.issue(team, "reader", ["engines:read"])[1]
+    store(user=ada, connection=connection, secret=Secret(reader), label="reader", scopes=["engines:read"])
+    assert "lacks the scope engines:write" in words(cost(browser))
+
+
+def test_a_balance_that_is_too_small_is_said_before(browser):
+    assert "The balance is too small" in words(cost(browser, hours="100"))
+
+
+def test_above_the_limit_it_waits_for_somebody_else(browser, client_of, bill, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    page = cost(browser)
+    assert "Ask for approval of $3.60" in words(page)
+    assert browser.post(URL, form_of(page))["Location"] == "/cloud-time/"
+    assert (Operation.objects.count(), Proposal.objects.count()) == (0, 1)
+    shown = words(client_of(bill).get("/cloud-time/"))
+    assert f"A new machine, {page.context['order'].name} : 2 vCPUs in local/here, for 3 h." in shown
+
+
+def test_an_order_on_its_way_is_in_the_list_of_operations(browser):
+    browser.post(URL, form_of(cost(browser)))
+    assert "Create burst-" in words(browser.get("/operations/"))
+    assert "Create burst-" in words(browser.get(f"/operations/{Operation.objects.get().pk}/"))
