@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +15,13 @@ from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
 from engines.enums import OPEN, EngineStatus, State, Verb
 from engines.models import Batch, Engine, Operation
+from engines.money import amounts, many
+from engines.money.amounts import PaidTime
+from engines.money.many import Offer
+from engines.money.models import MAY_TRY_AGAIN
 from engines.operations import turns
-from engines.operations.moves import Decider, move_all
-from engines.operations.request import Wish, request_all
+from engines.operations.moves import Decider, hold, move_all
+from engines.operations.request import Wish, request_all, superseded
 from engines.operations.verbs import VERBS, blocker
 from portal.accounts.models import Team, User
 from portal.audit.log import record
@@ -39,6 +43,7 @@ class Skip(TextChoices):
     BUSY = "busy", "Something is under way already"
     RIGHT = "right", "You may not"
     CAPACITY = "capacity", "Its pool would be too small"
+    MONEY = "money", "Nothing to buy, or over a limit"
 
 
 @dataclass
@@ -49,7 +54,13 @@ class Plan:
     will: list[Engine] = field(default_factory=list)
     wont: list[tuple[Engine, Skip, str]] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
-    left_out: int = 0  # selected beyond MOST
+    left_out: int = 0  # selected beyond what one batch takes
+    offer: Offer | None = None  # of paid time
+
+    @property
+    def forbidden(self) -> str:
+        """Why none of it can be done."""
+        return self.offer.forbidden if self.offer else ""
 
     @property
     def has_turns(self) -> bool:
@@ -79,6 +90,8 @@ class Plan:
     @property
     def marks(self) -> dict[int, str]:
         """What a person agrees to, of each engine: its key, and what it looked like."""
+        if self.offer:
+            return {engine.pk: self.offer.mark(engine) for engine in self.will}
         return {engine.pk: engine.status for engine in self.will}
 
     @property
@@ -86,6 +99,7 @@ class Plan:
         """What a person agrees to: which engines, as they were, and what the guard objects to."""
         what = [f"{pk} {mark}" for pk, mark in sorted(self.marks.items())]
         what += [f"{breach.pool} {breach.is_last}" for breach in self.breaches]
+        what += [f"approval {self.offer.needs_approval}"] if self.offer else []
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 
     def reasons(self) -> list[tuple[Skip, str, list[Engine]]]:
@@ -117,14 +131,15 @@ class Plan:
 def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: str, within_guard: bool = False) -> Plan:
     """Say what would happen. `within_guard` leaves out what the guard objects to, instead of saying so."""
     rows = rows if verb in NEEDS_WIRE else rows.defer("wire")
-    engines = list(rows.select_related("connection").order_by("name", "pk")[: MOST + 1])
-    made = Plan(verb, left_out=max(0, len(engines) - MOST))
+    most = many.MOST if verb == Verb.EXTEND else MOST
+    engines = list(rows.select_related("connection").order_by("name", "pk")[: most + 1])
+    made = Plan(verb, left_out=max(0, len(engines) - most))
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened: dict[int, list[Operation]] = defaultdict(list)
     for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress"):
         if each.engine_id:
             opened[each.engine_id].append(each)
-    for engine in engines[:MOST]:
+    for engine in engines[:most]:
         engine.team = team
         key, opened_here = keys.get(engine.connection_id), opened[engine.pk]
         if refusal := why_not(verb, engine, role=role, key=key, opened=opened_here):
@@ -168,6 +183,20 @@ def _hold_back(made: Plan, team: Team, opened: dict[int, list[Operation]]) -> No
     made.will = sorted(keep, key=lambda each: each.name)
 
 
+def price(
+    made: Plan, until: Callable[[PaidTime], datetime], *, team: Team, user: User, now: datetime, retry_of: Batch | None
+) -> Plan:
+    """Say what it costs to keep each engine until then, and leave out those for which that is not to be had."""
+    earlier = {}
+    if retry_of:
+        rows = Operation.objects.of(team).filter(batch=retry_of)
+        earlier = dict(rows.values_list("engine", "pk"))
+    made.offer = many.offer(made.will, until, team=team, user=user, now=now, earlier=earlier)
+    made.will = [engine for engine in made.will if engine.pk in made.offer.quotes]
+    made.wont += [(engine, Skip.MONEY, why) for engine, why in made.offer.wont]
+    return made
+
+
 @dataclass(frozen=True)
 class Words:
     """What a person said to a plan."""
@@ -202,13 +231,17 @@ def start(
             despite_guard=bool(made.last_ones if words.in_turn else made.breaches),
             retry_of=retry_of,
         )
+        hold(superseded(made.verb, made.will))
         _record(batch, made, user, origin)
-        wishes = [(_wish(batch, engine, words), engine, keys[engine.connection_id]) for engine in made.will]
-        lost = request_all(wishes, batch=batch, user=user, origin=origin, now=now, in_turn=words.in_turn)
+        if made.offer:
+            asked = [(id_of(batch_id, engine), engine, keys[engine.connection_id]) for engine in made.will]
+            lost = many.buy_all(asked, made.offer, batch=batch, user=user, origin=origin, now=now)
+        else:
+            wishes = [(_wish(batch, engine, words), engine, keys[engine.connection_id]) for engine in made.will]
+            busy = request_all(wishes, batch=batch, user=user, origin=origin, now=now, in_turn=words.in_turn)
+            lost = [(engine, "Something else was asked of it first.") for engine in busy]
         if lost:
-            batch.not_asked += [
-                _not_asked(engine, "Something else was asked of it a moment before.") for engine in lost
-            ]
+            batch.not_asked += [_not_asked(engine, why) for engine, why in lost]
             Batch.objects.filter(pk=batch.pk).update(not_asked=batch.not_asked)
         turns.release(batch.pk, now)
         from engines.tasks import wake_batch
@@ -223,6 +256,9 @@ def id_of(batch_id: uuid.UUID, engine: Engine) -> uuid.UUID:
 
 
 def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
+    money: dict[str, Any] = {}
+    if made.offer:
+        money = {"cost": amounts.dollars(made.offer.cost), "approval": made.offer.needs_approval}
     record(
         team=batch.team,
         actor=user,
@@ -236,6 +272,7 @@ def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
         in_turn=batch.in_turn,
         guard=[str(breach) for breach in made.breaches],
         retry_of=str(batch.retry_of_id or ""),
+        **money,
     )
 
 
@@ -269,6 +306,8 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
 def failed(batch: Batch) -> QuerySet[Engine]:
     """Return the engines of which it was asked in vain."""
     rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=FAILED)
+    if batch.verb == Verb.EXTEND:  # only where it is certain that nothing was charged
+        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN)
     return Engine.objects.of(batch.team).filter(pk__in=rows.values("engine"))
 
 

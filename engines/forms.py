@@ -208,10 +208,11 @@ class BulkForm(WhyForm):
     pace = forms.ChoiceField(
         label="How many at once?",
         choices=[
-            ("turns", "In turns: as many of each pool as the guard allows, the next when one is back"),
+            ("turns", "In turns, as the guard allows"),
             ("all", "All of them at once"),
         ],
         initial="turns",
+        help_text="In turns, the next is asked when one is back.",
     )
     typed = forms.CharField(max_length=60, label="Type what you are about to do")
     despite = forms.BooleanField(required=False)

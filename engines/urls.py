@@ -15,18 +15,20 @@ from engines.views import (
     operate,
     operations,
     rent,
+    selection,
 )
 
 urlpatterns = [
     path("engines/", fleet.fleet, name="engines"),
     path("engines/new/", create.new, name="engine-new"),
     path("engines/new/waiting/", create.waiting, name="engine-new-waiting"),
-    *(path(f"engines/many/{verb}/", bulk.confirm, {"verb": verb}, name=f"bulk-{verb}") for verb in bulk.VERBS),
+    *(path(f"engines/many/{verb}/", bulk.confirm, {"verb": verb}, name=f"bulk-{verb}") for verb in selection.VERBS),
     path("engines/new/cloud/", rent.types, name="engine-types"),
     path("engines/new/cloud/order/", rent.order, name="engine-create"),
     path("engines/<str:uid>/", engine.engine, name="engine"),
     path("batches/<uuid:pk>/", bulk.batch, name="batch"),
     path("batches/<uuid:pk>/stop/", bulk.stop, name="batch-stop"),
+    path("batches/<uuid:pk>/approve/", bulk.approve, name="batch-approve"),
     path("engines/<str:uid>/extend/", extend.extend, name="engine-extend"),
     *(
         path(f"engines/<str:uid>/{verb}/", operate.operate, {"verb": verb}, name=f"engine-{verb}")

@@ -104,7 +104,10 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
     if isinstance(quote, Order):
         return rent(quote, proposal.reason, **asked)
     assert proposal.engine is not None
-    return buy(quote, proposal.reason, engine=proposal.engine, **asked)
+    operation = buy(quote, proposal.reason, engine=proposal.engine, **asked)
+    if proposal.batch_id:
+        Operation.objects.of(proposal.team).filter(pk=operation.pk).update(batch=proposal.batch_id)
+    return operation
 
 
 def wanted(proposal: Proposal) -> Quote | Order:

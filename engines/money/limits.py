@@ -66,16 +66,28 @@ def check(
     """
     if freeze := freeze_of(team):
         raise Frozen(str(freeze))
+    check_engine(team, engine, hours, cost, without=without)
+    check_total(team, user_id, cost, now, without=without)
+
+
+def check_engine(team: Team, engine: Engine | None, hours: Decimal, cost: int, *, without: Any = None) -> None:
+    """Raise OverLimit if this is too much for one purchase, or for this engine."""
     limits = limits_of(team)
     if hours > limits.operation_hours:
         raise OverLimit(f"At most {limits.operation_hours.normalize():f} hours can be bought at once.")
     _within(cost, limits.operation_cost, 0, "At most {limit} can be spent at once.")
-    for limit, spent, words in _spent(team, user_id, limits, now, without):
-        _within(cost, limit, spent, words)
     bought = hours_bought(team, engine, without) if engine else Decimal(0)
     if hours + bought > limits.engine_hours:
         most, used = limits.engine_hours.normalize(), bought.normalize()
         raise OverLimit(f"{engine or 'An engine'} may be extended by {most:f} hours in all; {used:f} are used up.")
+
+
+def check_total(team: Team, user_id: Any, cost: int, now: datetime, *, without: Any = None) -> None:
+    """Raise Frozen, or OverLimit if so much, for however many engines, is more than is left of a day or month."""
+    if freeze := freeze_of(team):
+        raise Frozen(str(freeze))
+    for limit, spent, words in _spent(team, user_id, limits_of(team), now, without):
+        _within(cost, limit, spent, words)
 
 
 def needs_approval(team: Team, cost: int) -> bool:

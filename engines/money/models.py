@@ -32,6 +32,17 @@ CHARGED = frozenset(
     {Outcome.CONFIRMED, Outcome.DISCREPANCY, Outcome.OBSERVED, Outcome.UNUSED, Outcome.RESOLVED_APPLIED}
 )
 
+MAY_TRY_AGAIN = frozenset(
+    {
+        Outcome.OUTDATED,
+        Outcome.REFUSED,
+        Outcome.NOT_SENT,
+        Outcome.NOT_APPLIED,
+        Outcome.REFUNDED,
+        Outcome.RESOLVED_NOT_APPLIED,
+    }
+)
+
 
 class Evidence(models.TextChoices):
     """What an entry of the ledger rests on."""
@@ -75,14 +86,7 @@ class Extension(models.Model):
     @property
     def may_try_again(self) -> bool:
         """Whether it is certain that nothing was charged, and something else would be if it were asked again."""
-        return self.outcome in (
-            Outcome.OUTDATED,
-            Outcome.REFUSED,
-            Outcome.NOT_SENT,
-            Outcome.NOT_APPLIED,
-            Outcome.REFUNDED,
-            Outcome.RESOLVED_NOT_APPLIED,
-        )
+        return self.outcome in MAY_TRY_AGAIN
 
 
 class LedgerEntry(models.Model):
@@ -206,6 +210,7 @@ class Proposal(models.Model):
     decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     decided_at = models.DateTimeField(null=True)
     decided_reason = models.CharField(max_length=500, blank=True)
+    batch = models.ForeignKey("engines.Batch", null=True, on_delete=models.SET_NULL, related_name="proposals")
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 

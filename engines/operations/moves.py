@@ -1,6 +1,7 @@
 """How an operation's state moves: one table, and the one function that does it."""
 
 import logging
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -148,22 +149,31 @@ def move_all(
     As `move` for each, and in a few statements for each AT_ONCE of them.
     """
     moved: list[Operation] = []
-    waiting = list(operations)
+    still = hold(waiting := list(operations))
     for start in range(0, len(waiting), AT_ONCE):
-        moved += _move_some(waiting[start : start + AT_ONCE], to, now, note, by, facts)
+        some = [each for each in waiting[start : start + AT_ONCE] if (each.pk, each.state, each.fence) in still]
+        moved += _move_some(some, to, now, note, by, facts)
     if moved:
         money = ["cloudtime"] if any(operation.verb in MONEY for operation in moved) else []
         publish(moved[0].team_id, "operations", "engines", *money)
     return moved
 
 
+def hold(operations: Iterable[Operation]) -> set[tuple[uuid.UUID, str, int]]:
+    """Lock the rows until the transaction ends (on SQLite all are); return their keys, states and fences as they are.
+
+    All rows of a transaction are locked before the log's end is, in one order: two transactions never wait in a ring.
+    """
+    keys, found = sorted(operation.pk for operation in operations), set()
+    for start in range(0, len(keys), AT_ONCE):
+        rows = Operation.objects.select_for_update().filter(pk__in=keys[start : start + AT_ONCE]).order_by("pk")
+        found |= set(rows.values_list("pk", "state", "fence"))
+    return found
+
+
 def _move_some(
-    operations: list[Operation], to: State, now: datetime, note: str, by: Decider | None, facts: dict[str, Any]
+    found: list[Operation], to: State, now: datetime, note: str, by: Decider | None, facts: dict[str, Any]
 ) -> list[Operation]:
-    # Held until the transaction ends (on SQLite all rows are): what is read here is what is changed below.
-    held = Operation.objects.select_for_update().filter(pk__in=[operation.pk for operation in operations])
-    still = set(held.order_by("pk").values_list("pk", "state", "fence"))
-    found = [each for each in operations if (each.pk, each.state, each.fence) in still]
     befores = [each.state for each in found]
     by_state: dict[str, list[Operation]] = defaultdict(list)
     for operation in found:

@@ -163,14 +163,20 @@ def _lock(team: Team) -> None:
 
 
 def _supersede_all(asked: list[tuple[Wish, Engine, StoredKey]], by: Decider, now: datetime) -> None:
-    verb = asked[0][0].verb if asked else ""
-    engines = {engine.pk for _, engine, _ in asked}
-    if verb not in SUPERSEDES:
-        return
-    rows = Operation.objects.of(asked[0][1].team).filter(state__in=OPEN, verb__in=SUPERSEDES[Verb(verb)])
-    others = [each for each in rows.select_related("team", "engine") if each.engine_id in engines]
-    others = [each for each in others if takes_the_place_of(verb, each)]
-    move_all(others, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {verb} instead.")
+    if asked:
+        verb = asked[0][0].verb
+        others = superseded(verb, [engine for _, engine, _ in asked])
+        move_all(others, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {verb} instead.")
+
+
+def superseded(verb: Verb, engines: list[Engine]) -> list[Operation]:
+    """Return the open operations on one team's engines whose place this takes."""
+    if verb not in SUPERSEDES or not engines:
+        return []
+    wanted = {engine.pk for engine in engines}
+    rows = Operation.objects.of(engines[0].team).filter(state__in=OPEN, verb__in=SUPERSEDES[verb])
+    others = [each for each in rows.select_related("team", "engine") if each.engine_id in wanted]
+    return [each for each in others if takes_the_place_of(verb, each)]
 
 
 def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:

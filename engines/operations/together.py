@@ -25,7 +25,7 @@ from engines.clock import now as db_now
 from engines.enums import State
 from engines.models import Operation
 from engines.operations import turns
-from engines.operations.moves import move_all
+from engines.operations.moves import hold, move_all
 from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost
 from engines.operations.verbs import VERBS
 from portal.vault.keys import Sealed
@@ -175,6 +175,7 @@ class Handful:
 
     @transaction.atomic
     def _record(self, after: datetime) -> list[tuple[Operation, Outcome]]:
+        hold(self.operations)
         alike: dict[str, list[Operation]] = defaultdict(list)
         for operation in self.operations:
             alike[repr(self.outcomes[operation.pk])].append(operation)

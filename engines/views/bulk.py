@@ -1,6 +1,8 @@
 """Many engines at once: a page that says what would happen to each, and one that says what became of it."""
 
 import uuid
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -12,18 +14,21 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from engines.bulk import FAILED, MOST, Plan, failed, outcomes, plan, start, stop_the_rest
+from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import SHARE
 from engines.clock import now as db_now
 from engines.enums import OPEN, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import BulkForm
 from engines.models import Batch, Engine, Operation
+from engines.money import amounts, choices, many
+from engines.money.amounts import PaidTime
+from engines.money.approve import NotApproved
 from engines.operations.moves import Decider
 from engines.tickets import BulkTicket
 from engines.views.operate import ICONS, STEP_UP
 from portal.accounts.access import may
-from portal.accounts.confirmed import must_confirm
+from portal.accounts.confirmed import is_recent, must_confirm, to_confirm
 from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -33,20 +38,6 @@ PAGE = 100
 SHOWN = 20  # names of one group that the plan lists
 NOT_ASKED = 200  # lines of one page
 TICKED = 1000  # engines that an address can name
-VERBS = [Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP, Verb.DELETE]
-
-
-def verbs_for(role: str) -> list[dict[str, Any]]:
-    """Return what can be asked of many engines, and whether this role may."""
-    return [
-        {
-            "label": verb.label,
-            "icon": ICONS[verb],
-            "url": reverse(f"bulk-{verb}"),
-            "may": may(role, f"bulk-{verb}"),
-        }
-        for verb in VERBS
-    ]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -58,9 +49,10 @@ def confirm(request: PortalRequest, verb: Verb) -> HttpResponse:
     if request.method == "POST":
         with transaction.atomic():
             # Of two who confirm at once, the second finds what the first has taken of the guard's room.
-            Team.objects.select_for_update(no_key=True).get(pk=request.team.pk)
-            return confirmed(request, planned(request, verb, rows), filters, earlier)
-    made = planned(request, verb, rows)
+            # (A purchase locks more; to ask for that later could wait for somebody who waits for us.)
+            Team.objects.select_for_update(no_key=verb != Verb.EXTEND).get(pk=request.team.pk)
+            return confirmed(request, planned(request, verb, rows, earlier), filters, earlier)
+    made = planned(request, verb, rows, earlier)
     return shown(request, made, filters, form_for(request, made, earlier=earlier))
 
 
@@ -75,6 +67,8 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
         differences = made.differences(ticket.marks) or ["What the guard says has changed."]
         again = form_for(request, made, request.POST)
         return shown(request, made, filters, again, status=422, differences=differences)
+    if made.forbidden:
+        return shown(request, made, filters, form, status=409)
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form
         return shown(request, made, filters, again, status=422)
@@ -95,10 +89,28 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     return redirect("batch", pk=ticket.batch_id)
 
 
-def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine]) -> Plan:
+def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier: Batch | None) -> Plan:
     within = request.GET.get("guard") == "keep"
     role = request.membership.role
-    return plan(verb, rows, team=request.team, user=request.user, role=role, within_guard=within)
+    made = plan(verb, rows, team=request.team, user=request.user, role=role, within_guard=within)
+    if verb == Verb.EXTEND:
+        at = db_now()
+        price(made, until(request, at), team=request.team, user=request.user, now=at, retry_of=earlier)
+        for engine in made.will:
+            show: Any = engine
+            show.quote = made.offer.quotes[engine.pk] if made.offer else None
+    return made
+
+
+def until(request: PortalRequest, at: datetime) -> Callable[[PaidTime], datetime]:
+    """Return until when the address wants an engine to be paid, by until when it is paid now: +24 h if it does not say.
+
+    What was typed wrongly raises ValueError there, with words for people.
+    """
+    zone, name, hours = choices.zone_of(request), request.GET.get("to", ""), request.GET.get("hours", "")
+    if hours and name not in choices.LABELS:
+        return lambda paid: amounts.after(paid.threshold, amounts.hours_of(hours))
+    return lambda paid: choices.target(name if name in choices.LABELS else "day", paid, at, zone)
 
 
 def earlier_batch(request: PortalRequest, verb: Verb) -> Batch | None:
@@ -142,6 +154,8 @@ def said_before(earlier: Batch) -> dict[str, str]:
 def shown(
     request: PortalRequest, made: Plan, filters: FleetFilter, form: BulkForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
+    hours = request.GET.get("hours", "")
+    kept = [(name, values) for name, values in request.GET.lists() if name not in ("to", "hours")]
     context = {
         "plan": made,
         "verb": made.verb,
@@ -155,8 +169,14 @@ def shown(
         ],
         "chips": chips(filters, request.GET) if request.GET.get("all") else [],
         "share": int(SHARE * 100),
-        "most": MOST,
+        "most": len(made.will) + len(made.wont),
         "guarded_url": without(request.GET, guard="keep"),
+        "terms": [
+            (label, without(request.GET, "hours", to=name), name == request.GET.get("to", "" if hours else "day"))
+            for name, label in choices.LABELS.items()
+        ],
+        "hours": hours,
+        "kept": [(name, value) for name, values in kept for value in values],
         **extra,
     }
     return render(request, "engines/many.html", context, status=status)
@@ -174,7 +194,8 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
     waiting = numbers.get(State.REQUESTED, 0)
-    again = sum(numbers.get(state, 0) for state in FAILED)
+    again = failed(found).count()
+    proposals = many.waiting(found) if found.verb == Verb.EXTEND else []
     role = request.membership.role
     context = {
         "batch": found,
@@ -192,6 +213,10 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "retries": found.retries.all(),
         "may_stop": may_stop(role, found),
         "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
+        "proposals": proposals,
+        "proposed_cost": many.cost_of(proposals),
+        "proposed": many.digest(proposals),
+        "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
         "not_asked": found.not_asked[:NOT_ASKED],
         "not_asked_more": max(0, len(found.not_asked) - NOT_ASKED),
     }
@@ -211,4 +236,22 @@ def stop(request: PortalRequest, pk: str) -> HttpResponse:
         raise PermissionDenied
     stopped = stop_the_rest(found, by=Decider(request.user, Origin.of(request)), now=db_now())
     messages.success(request, f"{stopped} that were not sent yet are cancelled. What was sent goes on.")
+    return redirect(reverse("batch", args=[found.pk]))
+
+
+@require_POST
+def approve(request: PortalRequest, pk: str) -> HttpResponse:
+    """Approve all of a batch that waits for a second person, as it was shown to them."""
+    found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
+    proposals, by = many.waiting(found), Decider(request.user, Origin.of(request))
+    if not is_recent(request):
+        return to_confirm(request)
+    try:
+        lost = many.approve_all(proposals, request.POST.get("digest", ""), by=by, now=db_now())
+    except NotApproved as refused:
+        messages.warning(request, str(refused))
+    else:
+        messages.success(request, f"{len(proposals) - len(lost)} of {len(proposals)} are approved and on their way.")
+        for engine, why in lost[:SHOWN]:
+            messages.warning(request, f"{engine.name}: {why}")
     return redirect(reverse("batch", args=[found.pk]))

@@ -19,7 +19,7 @@ from engines.models import Automation, Engine, Operation
 from engines.operations.verbs import waits_for
 from engines.restored import restored_at
 from engines.snapshots import STALE_AFTER, seen_at
-from engines.views.bulk import verbs_for
+from engines.views.selection import selection
 from engines.workers import workers_of
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
@@ -67,14 +67,6 @@ def fleet(request: PortalRequest) -> HttpResponse:
     }
     fragment = request.htmx and request.htmx.target == "fleet"
     return render(request, "engines/_table.html" if fragment else "engines/list.html", context)
-
-
-def selection(request: PortalRequest) -> dict[str, Any]:
-    """Return what can be asked of those that are ticked, or of all that are listed, and what this role may not."""
-    verbs = verbs_for(request.membership.role)
-    filters = [(name, value) for name, value in request.GET.items() if name in FleetFilter.base_filters and value]
-    denied = [verb["label"].lower() for verb in verbs if not verb["may"]]
-    return {"many": verbs if len(denied) < len(verbs) else [], "denied": denied, "asked": filters}
 
 
 def sort_of(asked: str) -> str:

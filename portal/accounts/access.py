@@ -59,7 +59,9 @@ TABLE: dict[str, dict[str, Who]] = {
     "bulk-stop": {"GET": ADMINS, "POST": ADMINS},
     "bulk-delete": {"GET": ADMINS, "POST": ADMINS},
     "batch": {"GET": ALL},
-    "batch-stop": {"POST": OPERATORS},
+    "bulk-extend": {"GET": MONEY, "POST": MONEY},
+    "batch-stop": {"POST": OPERATORS | MONEY},  # and of the two, those that may ask for what is stopped
+    "batch-approve": {"POST": MONEY},
     "engine-extend": {"GET": MONEY, "POST": MONEY},
     "cloud-time": {"GET": ALL},
     "cloud-time-csv": {"GET": ALL},

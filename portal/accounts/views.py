@@ -50,8 +50,8 @@ ABILITIES = {
         ("bulk-update", "POST"),
         ("bulk-restart", "GET"),
         ("bulk-restart", "POST"),
-        ("batch-stop", "POST"),
     ],
+    "Stop what a batch has not sent yet": [("batch-stop", "POST")],
     "Stop and delete many engines at once": [
         ("bulk-stop", "GET"),
         ("bulk-stop", "POST"),
@@ -68,6 +68,9 @@ ABILITIES = {
     "Buy cloud time, approve it, freeze it": [
         ("engine-extend", "GET"),
         ("engine-extend", "POST"),
+        ("bulk-extend", "GET"),
+        ("bulk-extend", "POST"),
+        ("batch-approve", "POST"),
         ("cloud-time-approve", "POST"),
         ("cloud-time-reject", "POST"),
         ("cloud-time-cancel", "POST"),

@@ -22,10 +22,11 @@ def main() -> int:
     from django.test.utils import setup_databases, setup_test_environment, teardown_databases
 
     from tests.benchmarks.audit import MEASURES as AUDIT
+    from tests.benchmarks.batches import MEASURES as BATCHES
     from tests.benchmarks.measures import MEASURES
     from tests.benchmarks.sockets import many_engines
 
-    measures = {**MEASURES, **AUDIT, "B14": many_engines}
+    measures = {**MEASURES, **AUDIT, **BATCHES, "B14": many_engines}
     wanted = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(measures)
     setup_test_environment()
     databases = setup_databases(0, interactive=False)

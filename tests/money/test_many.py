@@ -1,0 +1,208 @@
+"""Paid time for many engines at once: one total, and one purchase for each."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+
+from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
+from engines.money import many
+from tests.money.conftest import NOON, ask, seen, sweep
+
+PATH = "/engines/many/extend/"
+ALL = "?all=1&hours=3"
+CENT = 10**6
+DOLLAR = 100 * CENT
+
+
+@pytest.fixture
+def fleet(acme_connection, api, engine, bills_key, monkeypatch, clock):
+    """Three rented machines at 250 cents an hour, paid until different times."""
+    monkeypatch.setattr("engines.views.bulk.db_now", clock.now)
+    for number in (2, 3):
+        api.add(f"eng_{number}", NOON + timedelta(hours=5 * number))
+    return [seen(acme_connection, api, f"eng_{number}") for number in (1, 2, 3)]
+
+
+@pytest.fixture
+def bills(client_of, bill):
+    return client_of(bill)
+
+
+def page(client, query=ALL):
+    return client.get(PATH + query).content.decode()
+
+
+def confirm(client, shown, query=ALL):
+    ticket = unescape(re.search(r'name="ticket" value="([^"]+)"', shown)[1])
+    return client.post(PATH + query, {"reason": "the render", "ticket": ticket})
+
+
+def buy(client, query=ALL):
+    return confirm(client, page(client, query), query)
+
+
+def test_the_total_is_shown_first(bills, fleet):
+    each = fleet[0].wire["instance"]["hourly_price"] * 3 / 100
+    assert f"${3 * each:.2f} in all" in page(bills)
+
+
+@pytest.mark.usefixtures("books")
+def test_each_engine_is_bought_once_and_booked(bills, fleet, api):
+    assert buy(bills).status_code == 302
+    sweep()
+    sweep()
+    assert sorted(uid for uid, *_ in api.charges) == ["eng_1", "eng_2", "eng_3"]
+    assert LedgerEntry.objects.count() == 3
+    assert set(Operation.objects.values_list("batch", "state")) == {(Batch.objects.get().pk, "succeeded")}
+
+
+@pytest.mark.usefixtures("books")
+def test_the_same_form_twice_buys_once(bills, fleet, api):
+    shown = page(bills)
+    first, second = confirm(bills, shown), confirm(bills, shown)
+    sweep()
+    assert (first["Location"], len(api.charges)) == (second["Location"], 3)
+
+
+def test_a_total_over_the_limit_buys_nothing(bills, fleet, acme):
+    each = fleet[0].wire["instance"]["hourly_price"] * CENT * 3
+    Limits.objects.create(team=acme, team_day=3 * each - 1)
+    shown = page(bills)
+    assert "The team may spend" in shown
+    assert (confirm(bills, shown).status_code, Operation.objects.count()) == (409, 0)
+
+
+def test_the_limit_is_checked_again_when_it_is_confirmed(bills, fleet, acme):
+    shown = page(bills)
+    Limits.objects.create(team=acme, user_day=1)
+    assert (confirm(bills, shown).status_code, Operation.objects.count()) == (409, 0)
+
+
+def test_an_engine_over_its_own_limit_is_left_out(bills, fleet, acme, bill, bills_key, clock):
+    ask(fleet[0], bill, bills_key, hours="3")
+    sweep()
+    clock.advance(seconds=5)
+    Limits.objects.create(team=acme, engine_hours=5)
+    shown = page(bills)
+    assert "may be extended by 5 hours in all" in shown
+    confirm(bills, shown)
+    assert set(Operation.objects.filter(batch__isnull=False).values_list("engine__uid", flat=True)) == {
+        "eng_2",
+        "eng_3",
+    }
+
+
+def test_while_spending_is_frozen_nothing_is_bought(bills, fleet, acme, api):
+    shown = page(bills)
+    Freeze.objects.create(team=acme, at=NOON, by="Ada", reason="budget")
+    assert "budget" in page(bills)
+    assert confirm(bills, shown).status_code == 409
+    sweep()
+    assert (api.charges, Operation.objects.count()) == ([], 0)
+
+
+def test_a_freeze_after_the_confirmation_stops_the_sends(bills, fleet, acme, api):
+    buy(bills)
+    Freeze.objects.create(team=acme, at=NOON, by="Ada", reason="budget")
+    sweep()
+    assert api.charges == []
+
+
+def test_a_price_that_changed_is_shown_and_not_paid(bills, fleet, api, acme_connection, clock):
+    shown = page(bills)
+    api.engines["eng_2"]["instance"]["hourly_price"] += 50
+    clock.advance(seconds=5)
+    seen(acme_connection, api, "eng_2")
+    answer = confirm(bills, shown)
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    assert "eng_2" in answer.content.decode()
+
+
+def test_until_a_time_each_engine_gets_what_it_lacks(bills, fleet):
+    buy(bills, "?all=1&to=tonight")
+    hours = dict(Operation.objects.values_list("engine__uid", "extension__hours"))
+    assert {uid: float(number) for uid, number in hours.items()} == {"eng_1": 7.0, "eng_2": 2.0}
+    assert [row["uid"] for row in Batch.objects.get().not_asked] == ["eng_3"]  # runs until then anyway
+
+
+@pytest.fixture
+def proposed(bills, fleet, acme):
+    """What costs too much together for one person alone, though each would not."""
+    each = fleet[0].wire["instance"]["hourly_price"] * CENT * 3
+    Limits.objects.create(team=acme, approval_cost=each + 1)
+    buy(bills)
+    return Batch.objects.get()
+
+
+def signed_in(client, who):
+    client.post("/accounts/login/", {"login": who.email, "password": "correct horse battery"})
+    return client
+
+
+def approve(client, batch):
+    found = re.search(r'name="digest" value="([^"]+)"', client.get(f"/batches/{batch.pk}/").content.decode())
+    return client.post(f"/batches/{batch.pk}/approve/", {"digest": found[1] if found else ""}, follow=True)
+
+
+@pytest.mark.usefixtures("books")
+def test_many_small_ones_are_no_way_around_the_second_person(proposed, api):
+    sweep()
+    assert (api.charges, Operation.objects.count()) == ([], 0)
+    assert Proposal.objects.filter(batch=proposed, state="waiting").count() == 3
+
+
+@pytest.mark.usefixtures("books")
+def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
+    approve(signed_in(client, ada), proposed)
+    sweep()
+    assert len(api.charges) == 3
+    assert set(LedgerEntry.objects.values_list("user_name", "approved_name")) == {("Bill", "Ada")}
+    assert proposed.operations.count() == 3
+
+
+def test_who_asked_does_not_approve(proposed, client, bill, api):
+    browser = signed_in(client, bill)
+    assert "Approve all" not in browser.get(f"/batches/{proposed.pk}/").content.decode()
+    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    sweep()
+    assert (api.charges, Operation.objects.count()) == ([], 0)
+
+
+def test_what_another_page_showed_is_not_approved(proposed, client, ada, api):
+    browser = signed_in(client, ada)
+    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": "0" * 64})
+    assert Operation.objects.count() == 0
+
+
+def test_an_old_sign_in_does_not_approve(proposed, confirmed, ada):
+    browser = confirmed(ada, ago=601)
+    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    assert page["Location"].startswith("/accounts/confirm/?next=")
+    assert Operation.objects.count() == 0
+
+
+def test_only_what_was_certainly_not_charged_is_tried_again(bills, fleet, api):
+    buy(bills)
+    batch = Batch.objects.get()
+    rows = Operation.objects.filter(batch=batch)
+    rows.update(state="failed", next_at=None)
+    for operation, outcome in zip(
+        rows.order_by("engine__uid"), ["not_sent", "resolved_applied", "ambiguous"], strict=True
+    ):
+        type(operation.extension).objects.filter(pk=operation.pk).update(outcome=outcome)
+    shown = page(bills, f"?retry={batch.pk}&hours=3")
+    assert re.search(r"1\s+will be asked", shown)
+    confirm(bills, shown, f"?retry={batch.pk}&hours=3")
+    again = Operation.objects.get(batch__retry_of=batch)
+    assert again.extension.retry_of.operation.engine.uid == again.engine.uid == "eng_1"
+
+
+def test_an_operator_may_not_buy_for_many(client_of, olga, fleet):
+    assert client_of(olga).get(PATH + ALL).status_code == 403
+
+
+def test_a_batch_over_the_most_is_cut_to_it(bills, fleet, monkeypatch):
+    monkeypatch.setattr("engines.money.many.MOST", 2)
+    assert "these are the first 2" in page(bills)
