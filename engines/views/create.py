@@ -13,6 +13,7 @@ from engines.creating.forms import HostForm, issue
 from engines.creating.installing import command
 from engines.enums import EngineStatus
 from engines.models import Engine
+from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -33,6 +34,8 @@ def new(request: PortalRequest) -> HttpResponse:
     form = HostForm(request.POST, **about)
     if not form.is_valid():
         return asking(request, renewed(form, request, about), status=422)
+    if must_confirm(request):
+        return asking(request, form, status=409, confirm_refused=True)
     key = key_of(request, form.cleaned_data["connection"])
     if key is None:
         form.add_error(None, NO_KEY)
@@ -52,10 +55,11 @@ def renewed(form: HostForm, request: PortalRequest, about: dict[str, Any]) -> Ho
     return form
 
 
-def asking(request: PortalRequest, form: HostForm, status: int = 200) -> HttpResponse:
+def asking(request: PortalRequest, form: HostForm, status: int = 200, **extra: Any) -> HttpResponse:
     connections = Connection.objects.of(request.team)
     missing = not current_keys(request.team).filter(user=request.user).exists()
-    context = {"form": form, "connections": connections, "key_missing": missing}
+    context = {"form": form, "connections": connections, "key_missing": missing, "must_confirm": must_confirm(request)}
+    context |= extra
     return render(request, "creating/new.html", context, status=status)
 
 

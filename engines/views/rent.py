@@ -22,6 +22,7 @@ from engines.money.offers import Offer, offers
 from engines.money.order import Order
 from engines.operations.request import Changed
 from engines.views.extend import UNUSABLE, balance
+from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
@@ -133,6 +134,8 @@ def order(request: PortalRequest) -> HttpResponse:
         return page(request, key, wanted, form, status=422)
     if not sent_before(request, wanted) and (problem := why_not(request, key)):
         return page(request, key, wanted, form, status=409, why_not=problem)
+    if not sent_before(request, wanted) and must_confirm(request):
+        return page(request, key, wanted, form, status=409, confirm_refused=True)
     return confirm(request, key, wanted, form)
 
 
@@ -165,6 +168,7 @@ def page(
         "limits": limits.limits_of(request.team),
         "approval": limits.needs_approval(request.team, wanted.cost),
         "why_not": why_not(request, key) or over(request, wanted),
+        "must_confirm": must_confirm(request),
         **balance(key, wanted.cost),
         **extra,
     }

@@ -186,9 +186,10 @@ def test_what_cannot_be_is_refused_and_no_key_is_made(browser, connection, chang
     assert complaint in words(page)
 
 
-def test_a_form_that_is_too_old_is_sent_again_with_a_fresh_ticket(browser):
+def test_a_form_that_is_too_old_is_sent_again_with_a_fresh_ticket(browser, client_of, ada):
     form = form_of(browser)
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        browser = client_of(ada)
         page = browser.post(URL, form)
         assert page.status_code == 422
         fresh = re.search(r'name="ticket" value="([^"]+)"', page.content.decode())[1]
@@ -236,3 +237,11 @@ def test_waiting_for_nothing_is_unknown(browser, query):
 def test_nobody_waits_at_another_teams_connection(client_of, mallory, connection):
     page = client_of(mallory).get(f"/engines/new/waiting/?connection={connection.pk}&name=rack-9")
     assert page.status_code == 404
+
+
+def test_an_old_sign_in_is_confirmed_before_a_key_is_made(confirmed, ada, browser):
+    old = confirmed(ada, ago=601)
+    answer = old.post(URL, form_of(old))
+    assert (answer.status_code, made().count()) == (409, 0)
+    assert "Nothing was done: confirm that it is you first." in words(answer)
+    assert "the new rack" in words(answer)

@@ -257,3 +257,14 @@ def test_an_order_on_its_way_is_in_the_list_of_operations(browser):
     browser.post(URL, form_of(cost(browser)))
     assert "Create burst-" in words(browser.get("/operations/"))
     assert "Create burst-" in words(browser.get(f"/operations/{Operation.objects.get().pk}/"))
+
+
+def test_an_old_sign_in_is_confirmed_before_money_is_spent(confirmed, ada, browser):
+    old = confirmed(ada, ago=601)
+    form = form_of(cost(old))
+    answer = old.post(URL, form)
+    assert (answer.status_code, Operation.objects.count()) == (409, 0)
+    assert "Nothing was done: confirm that it is you first." in words(answer)
+    assert "more room" in words(answer)
+    assert browser.post(URL, form).status_code == 302
+    assert Operation.objects.count() == 1
