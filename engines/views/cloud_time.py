@@ -274,7 +274,7 @@ def amend(request: PortalRequest, form: LimitsForm, kind: type[Limits] | type[Ce
         return _go(request, reverse("cloud-time"))
     earlier = kind.objects.of(request.team).first() or (Limits(team=request.team) if kind is Limits else None)
     before = shown(earlier) if earlier else {}
-    after = shown(kind.objects.update_or_create(team=request.team, defaults=form.amounts())[0])
+    after = shown(kind.objects.of(request.team).update_or_create(team=request.team, defaults=form.amounts())[0])
     origin = Origin.of(request)
     facts: dict[str, Any] = {"before": before, "after": after}
     record(team=request.team, actor=request.user, action=action, target=request.team, origin=origin, **facts)
