@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# People are found by themselves, memberships by their person, a team is locked as a whole, and worker processes belong to
-# none.
+# People are found by themselves, memberships by their person, a team is locked as a whole; workers belong to none.
 NO_TEAM = {"Membership", "User", "Team", "Automation"}
 VIEWS = sorted([*ROOT.glob("portal/**/views.py"), *ROOT.glob("engines/views/*.py"), ROOT / "engines/access.py"])
 
