@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 ADMIN = "admin@demo.example"
 NO_PAGE = {"live", "healthz", "readyz", "metrics", "account_logout", "cloud-time-csv"}
-# Pages about what is not here: a second factor, a batch, a new engine.
-NOT_MADE = {"passkey-remove", "mfa_deactivate_totp", "mfa_view_recovery_codes", "batch", "engine-new-waiting"}
+# Pages about what is not here: a second factor, a batch, a new engine, an invitation.
+NOT_MADE = {"passkey-remove", "mfa_deactivate_totp", "mfa_view_recovery_codes", "batch", "engine-new-waiting", "join"}
 
 
 @pytest.fixture
