@@ -120,7 +120,7 @@ def test_the_fleet_page_costs_the_same_for_one_and_for_a_hundred(
     client = client_of(olga)
     read(acme_connection, *(dto(uid=f"eng_{n}", name=f"n{n}") for n in range(100)))
     client.get("/engines/")
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         client.get("/engines/")
 
 
