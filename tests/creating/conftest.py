@@ -11,7 +11,7 @@ from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
 from tests.controlplane.conftest import caller, cloud, funds, team  # noqa: F401 (fixtures)
 
-ANSWER_SECONDS = 0.6
+ANSWER_SECONDS = 1.5
 
 
 def pytest_collection_modifyitems(items):

@@ -24,6 +24,11 @@ from tests.money.conftest import ask, booked, fresh, settle, sweep
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
 
 
+@pytest.fixture(autouse=True)
+def impatient():
+    """Not here: no answer is kept back, and one that takes long is only from a busy machine."""
+
+
 @pytest.fixture
 def api():
     """There is no stand-in here."""
