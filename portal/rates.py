@@ -12,12 +12,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 from limits import parse
-from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+
+from portal.counting import Memory
 
 EXPORTS = {"audit-export", "cloud-time-csv"}  # each may read a whole log
 
-limiter = FixedWindowRateLimiter(MemoryStorage())
+limiter = FixedWindowRateLimiter(Memory())
 
 
 def kind_of(url_name: str, method: str) -> str:

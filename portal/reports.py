@@ -8,9 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from prometheus_client import Counter
+
+from portal.counting import Memory
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ LONGEST: Final = 8192  # bytes of one report
 FIELDS: Final = ("document-uri", "effective-directive", "blocked-uri", "source-file", "line-number")
 
 reports = Counter("portal_csp_reports", "Reports of what the content policy refused.")
-logged = FixedWindowRateLimiter(MemoryStorage())
+logged = FixedWindowRateLimiter(Memory())
 LOGGED: Final = RateLimitItemPerMinute(20)  # of this process: anybody can send some, and they must not fill the disk
 
 

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MAY_NAME_ENGINES = {"urls.py", "asgi.py", "settings.py", "up.py"}
-CONTROL_PLANE_MAY = ("engines.wire", "engines.enums", "portal.env", "portal.http", "portal.logs", "portal.keyset")
+PORTAL_PIECES = ("portal.counting", "portal.env", "portal.http", "portal.logs", "portal.keyset")
+CONTROL_PLANE_MAY = ("engines.wire", "engines.enums", *PORTAL_PIECES)
 AGENT_MAY = ("engines.wire",)
 
 

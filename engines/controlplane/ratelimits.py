@@ -4,7 +4,6 @@ Whoever has no key, or one that is not valid, is counted by address.
 """
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +12,11 @@ from ipaddress import ip_address, ip_network
 from django.conf import settings
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, RedisStorage, Storage
+from limits.storage import RedisStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from engines.controlplane.problems import Problem
+from portal.counting import Memory
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +82,6 @@ def _take(limiter: FixedWindowRateLimiter, limit: RateLimitItem, kind: str, call
             retry_after=reset,
         )
     return Allowance(remaining=window.remaining, reset=round(window.reset_time))
-
-
-class Memory(MemoryStorage):
-    """The library's own fails when two threads count at once: both start its timer."""
-
-    _counting = threading.Lock()
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        with self._counting:
-            return super().incr(key, expiry, amount)
 
 
 @cache

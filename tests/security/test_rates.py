@@ -2,8 +2,10 @@
 
 import pytest
 
+from portal import rates, reports
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
+from portal.counting import Memory
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +60,8 @@ def test_a_person_of_two_teams_has_one_count(client_of, victor, other_team):
 
 def test_health_checks_are_not_counted(client, db):
     assert {client.get("/healthz").status_code for _ in range(10)} == {200}
+
+
+def test_requests_of_two_threads_are_counted_by_what_can_count_two_at_once():
+    assert isinstance(rates.limiter.storage, Memory)
+    assert isinstance(reports.logged.storage, Memory)
