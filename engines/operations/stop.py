@@ -16,6 +16,10 @@ OFFLINE_NOW = (
     "The engine went offline before this was sent, and an engine that is offline is stopped at once, with what may "
     "still run on it. Nothing was sent: look at it, and ask anew if that is what you want."
 )
+BACK = (
+    "The engine runs and takes tasks again: it was started anew before it was seen stopped, or it forgot the stop. "
+    "Stop it again or close this operation."
+)
 SILENT = (
     "The engine went silent while it finished its tasks. They are not given up: it goes on when the engine is back."
 )
@@ -70,4 +74,6 @@ class Stop:
                 return Judgement(State.WORKING, "", progress)
             case EngineStatus.DISCONNECTED if operation.parameters.get("online"):
                 return Judgement(State.LOST_CONTACT, SILENT)
+            case EngineStatus.RUNNING if operation.state in (State.WORKING, State.LOST_CONTACT):
+                return Judgement(State.NEEDS_ATTENTION, BACK, progress)
         return unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)

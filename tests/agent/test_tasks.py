@@ -95,6 +95,7 @@ def test_a_running_task_assigned_again_is_confirmed_not_started_again(engine, li
     line.wait("task_accepted")
     line.assign("twice", seconds=30)
     line.plane.until(lambda: len(line.data("task_accepted")) == 2, "a second confirmation")
+    line.plane.until(lambda: "task twice taken" in engine.output, "its line in the log")
     assert engine.output.count("task twice taken") == 1
 
 
@@ -105,6 +106,7 @@ def test_a_finished_task_assigned_again_is_answered_with_its_result(engine, line
     line.assign("again", seconds=0)
     line.plane.until(lambda: len(line.data("task_result")) == 2, "the result again")
     assert line.data("task_result") == [first, first]
+    line.plane.until(lambda: "task again taken" in engine.output, "its line in the log")
     assert engine.output.count("task again taken") == 1
 
 

@@ -201,6 +201,11 @@ def test_a_stop_is_what_the_engine_shows(asked, status, state):
     assert after(asked(Verb.STOP, online=True), "accepted", status=status) == state
 
 
+@pytest.mark.parametrize("state", ["working", "lost_contact"])
+def test_a_stop_whose_engine_was_started_anew_before_it_was_seen_stopped_asks_a_person(asked, state):
+    assert after(asked(Verb.STOP, online=True), state, status="running") == State.NEEDS_ATTENTION
+
+
 def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
     operation = asked(Verb.STOP, online=True)
     api.engines["eng_1"] = dto(status="disconnected")

@@ -221,7 +221,7 @@ def test_a_running_engine_is_not_deleted(steps):
 
 
 def test_it_drains_an_engine(steps):
-    assert value(steps, "drain")["status"] == "draining"
+    assert value(steps, "drain")["status"] in ("draining", "stopped")  # it is idle, so it may be done by the answer
     assert value(steps, "drained")["status"] == "stopped"
 
 

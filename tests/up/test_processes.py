@@ -22,6 +22,8 @@ print(spawn(Spec("child", ["sleep", "60"])).pid, flush=True)
 time.sleep(60)
 """
 RESTS = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests, nohup for one
 from portal.processes import Stopped, rest, signals_held
 with signals_held():
     print("resting", flush=True)
