@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PROCESSES := -m processes -n 2 --dist loadfile
-# What the database has a say in; the rest of the process tests would only be repeated.
-STORED := tests/controlplane tests/processes --ignore tests/controlplane/test_schemathesis.py \
-	--ignore tests/controlplane/test_floods.py
-UNIT := -m "not browser and not processes" -n 2
+# Three at a time on two cores: they wait as much as they work.
+PROCESSES := -m processes -n 3 --dist loadfile
+# Several API processes want PostgreSQL, so that is where they are tried.
+SEVERAL := tests/controlplane/test_two_processes.py tests/controlplane/test_relay.py
+# Drains and money on PostgreSQL; the rest of the process tests would only be repeated.
+STORED := $(SEVERAL) $(addprefix tests/controlplane/, test_cloud_processes.py test_conflicts.py test_crashes.py \
+	test_races.py) tests/processes/test_drain.py tests/processes/test_engine_killed.py
+UNIT := -m "not browser and not processes" -n 3
 
 # What a deployment would set, for the checks that look at one.
 DEPLOYED := env -u EMBEDDED -u DEBUG -u DATABASE_URL -u CONTROLPLANE_DATABASE_URL DATA_DIR=$(VENV)/check \
@@ -38,9 +41,9 @@ test-postgres: $(VENV)/test.stamp ## the same on PostgreSQL
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(UNIT)
 
 test-processes: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the tests with real servers, workers and engines, on SQLite
-	$(BIN)/python -m pytest $(PROCESSES)
+	$(BIN)/python -m pytest $(PROCESSES) $(addprefix --ignore , $(SEVERAL))
 
-test-processes-postgres: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the same on PostgreSQL
+test-processes-postgres: $(VENV)/test.stamp ## drains, money and several API processes on PostgreSQL
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(PROCESSES) $(STORED)
 
 test-browser: $(VENV)/test.stamp ## the tests in Chromium

@@ -2,10 +2,13 @@
 
 import itertools
 import time
+from pathlib import Path
 
 import pytest
+from django.core.servers.basehttp import ThreadedWSGIServer
 from django.db import connection, transaction
 from django.test import Client
+from django.test.testcases import LiveServerThread
 
 from engines.money.guard import LEDGER
 from portal import rates
@@ -13,6 +16,10 @@ from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.audit import guard
 from portal.vault.models import Connection
+
+ROOT = Path(__file__).parent
+# Walks over every address and role: they are of the pages, whatever is below.
+OF_THE_PAGES = {ROOT / "accounts" / "test_access.py", ROOT / "portal" / "test_every_address.py"}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -25,6 +32,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def uses_database(item):
+    if item.path in OF_THE_PAGES:
+        return False
     fixtures = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     return bool(fixtures) or item.get_closest_marker("django_db") is not None
 
@@ -49,6 +58,16 @@ def the_log_can_be_flushed():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "execute_sql_flush", flush_without_guard)
         yield
+
+
+class PromptServer(ThreadedWSGIServer):
+    """It ends when asked to, not at the next half second: dozens of tests have one each."""
+
+    def serve_forever(self, poll_interval=0.01):
+        super().serve_forever(poll_interval)
+
+
+LiveServerThread.server_class = PromptServer
 
 
 @pytest.fixture(autouse=True)

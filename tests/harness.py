@@ -1,9 +1,7 @@
 """The product as real processes, for tests: on free ports, with a folder and databases of its own."""
 
 import contextlib
-import os
 import re
-import secrets
 import shutil
 import socket
 import sqlite3
@@ -11,7 +9,6 @@ import tempfile
 import time
 from html import unescape
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -19,6 +16,7 @@ import psycopg
 from portal import services, up
 from portal.processes import Child
 from portal.services import Place
+from tests.migrated import FILES, own_database
 
 PASSWORD = "a password for tests"
 ALL = "engines:read,engines:write,tasks:read,tasks:write"
@@ -51,28 +49,11 @@ def folder():
 
 
 @contextlib.contextmanager
-def databases():
-    """The environment of two fresh databases: PostgreSQL where the run has one, else SQLite in the data folder."""
-    given = {name: os.environ.get(name) for name in ("DATABASE_URL", "CONTROLPLANE_DATABASE_URL")}
-    if not given["DATABASE_URL"]:
-        yield {}
-        return
-    names = {variable: f"stack_{secrets.token_hex(4)}" for variable in given}
-    with psycopg.connect(given["DATABASE_URL"], autocommit=True) as server:
-        for name in names.values():
-            server.execute(f"CREATE DATABASE {name}")
-        try:
-            yield {variable: urlsplit(url)._replace(path=names[variable]).geturl() for variable, url in given.items()}
-        finally:
-            for name in names.values():
-                server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@contextlib.contextmanager
-def place():
-    """A place of its own, on free ports, with nothing in it."""
-    with folder() as path, databases() as environment:
-        product = {"DJANGO_SETTINGS_MODULE": "portal.settings", **environment}
+def place(*, empty=False):
+    """A place of its own, on free ports, with migrated databases; or with nothing in it."""
+    with folder() as path:
+        own = {key: url for alias in FILES for key, url in own_database(alias, path, empty=empty).items()}
+        product = {"DJANGO_SETTINGS_MODULE": "portal.settings", **own}
         yield Place(path, free_port(), free_port(), path / "broker.sock", product)
 
 

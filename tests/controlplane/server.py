@@ -1,7 +1,6 @@
 """The control plane as a process of its own, with a database of its own, that a test may kill."""
 
 import contextlib
-import hashlib
 import json
 import os
 import socket
@@ -9,37 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
-import psycopg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from engines import wire
+from tests.migrated import own_database
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_migrated = []  # the bytes of a SQLite file as the migrations leave it
 PATIENCE = 20.0  # seconds that anything may take
 
 
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
-
-
-def own_database(folder):
-    """The environment of this folder's own database, where the run has PostgreSQL: as SQLite has a file in it.
-
-    It goes with the run's server.
-    """
-    shared = os.environ.get("CONTROLPLANE_DATABASE_URL")
-    if not shared:
-        return {}
-    name = "api_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    with psycopg.connect(shared, autocommit=True) as server, contextlib.suppress(psycopg.errors.DuplicateDatabase):
-        server.execute(f"CREATE DATABASE {name}")
-    return {"CONTROLPLANE_DATABASE_URL": urlsplit(shared)._replace(path=name).geturl()}
 
 
 class Server:
@@ -58,10 +41,9 @@ class Server:
             "SERVES": "api",
             "EMBEDDED": "1",
             "API_PORT": str(self.port),
-            **own_database(folder),
+            **own_database("controlplane", folder),
             **environment,
         }
-        self._migrate(Path(folder) / "controlplane.sqlite3")
         self.team = team
         self.key = self.make_key(team)
         self.http = httpx.Client(
@@ -69,16 +51,6 @@ class Server:
             headers={"Authorization": f"Bearer {self.key}", "X-API-Version": "2"},
             trust_env=False,
         )
-
-    def _migrate(self, file):
-        """Migrate once in a run; later servers begin with a copy of that."""
-        on_sqlite = "CONTROLPLANE_DATABASE_URL" not in self._environment
-        if on_sqlite and _migrated and not file.exists():
-            file.write_bytes(_migrated[0])
-            return
-        self.run_command("migrate", "--database", "controlplane", "--noinput")
-        if on_sqlite and not _migrated:
-            _migrated.append(file.read_bytes())
 
     def run_command(self, *words):
         """Run one of manage.py's commands on this server's database; return what it printed."""

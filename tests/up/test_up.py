@@ -21,7 +21,7 @@ EVERYTHING = ("valkey", "--port", "celery.* worker", "celery.* beat", "engine se
 
 @pytest.fixture
 def somewhere():
-    with place() as one:
+    with place(empty=True) as one:
         yield one
 
 
@@ -35,7 +35,7 @@ def start(somewhere):
 @pytest.fixture(scope="module")
 def running():
     """One that was started and is left alone, or repairs itself."""
-    with place() as one, starts(one) as begin:
+    with place(empty=True) as one, starts(one) as begin:
         yield begin().ready()
 
 
