@@ -237,7 +237,13 @@ def start(
             asked = [(id_of(batch_id, engine), engine, keys[engine.connection_id]) for engine in made.will]
             lost = many.buy_all(asked, made.offer, batch=batch, user=user, origin=origin, now=now)
         else:
-            wishes = [(_wish(batch, engine, words), engine, keys[engine.connection_id]) for engine in made.will]
+            earlier = (
+                {row.engine_id: row for row in Operation.objects.of(team).filter(batch=retry_of)} if retry_of else {}
+            )
+            wishes = [
+                (_wish(batch, engine, words, earlier.get(engine.pk)), engine, keys[engine.connection_id])
+                for engine in made.will
+            ]
             busy = request_all(wishes, batch=batch, user=user, origin=origin, now=now, in_turn=words.in_turn)
             lost = [(engine, "Something else was asked of it first.") for engine in busy]
         if lost:
@@ -276,7 +282,7 @@ def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
     )
 
 
-def _wish(batch: Batch, engine: Engine, words: Words) -> Wish:
+def _wish(batch: Batch, engine: Engine, words: Words, earlier: Operation | None) -> Wish:
     parameters: dict[str, Any] = {}  # what a single one keeps, too
     match batch.verb:
         case Verb.UPDATE:
@@ -285,7 +291,7 @@ def _wish(batch: Batch, engine: Engine, words: Words) -> Wish:
             parameters = {"boot_id": engine.wire.get("boot_id") or ""}
         case Verb.STOP:
             parameters = {"online": engine.status != EngineStatus.DISCONNECTED}
-    return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters)
+    return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters, earlier)
 
 
 def _not_asked(engine: Engine, why: str) -> dict[str, str]:

@@ -232,6 +232,8 @@ def freeze(request: PortalRequest) -> HttpResponse:
     form, by = ReasonForm(request.POST), Decider(request.user, Origin.of(request))
     if not form.is_valid():
         messages.warning(request, "Say why. Nothing was changed.")
+    elif request.POST.get("lift") == "yes" and not is_recent(request):  # stopping is for anybody, at once
+        return to_confirm(request)
     elif request.POST.get("lift") == "yes":
         limits.thaw(request.team, form.cleaned_data["reason"], by)
     else:
@@ -248,6 +250,7 @@ def set_limits(request: PortalRequest) -> HttpResponse:
     return amend(request, LimitsForm(request.POST, **bounds(request)), Limits, "cloudtime.limits")
 
 
+@recently_confirmed
 @require_POST
 @transaction.atomic
 def set_ceiling(request: PortalRequest) -> HttpResponse:

@@ -416,6 +416,7 @@ def test_what_failed_is_tried_again_in_a_batch_that_names_the_first(olgas, fleet
     assert f"/engines/many/drain/?retry={first.pk}" in olgas.get(f"/batches/{first.pk}/").content.decode()
     second = batch_of(olgas, f"?retry={first.pk}")
     assert second.retry_of == first
+    assert all(each.retry_of == first.operations.get(engine=each.engine) for each in second.operations.all())
     assert set(second.operations.values_list("engine__uid", flat=True)) == {"eng_0", "eng_1"}
     assert f"/batches/{second.pk}/" in olgas.get(f"/batches/{first.pk}/").content.decode()
 

@@ -33,6 +33,11 @@ def test_billing_raises_a_limit_up_to_the_ceiling(acme, ada, bill, client_of):
     assert Entry.objects.get(action="cloudtime.limits").actor == bill
 
 
+def test_a_ceiling_is_set_by_who_proved_anew_who_they_are(acme, ada, confirmed):
+    set_ceiling(confirmed(ada, ago=601), team_day="2000")
+    assert limits.ceiling_of(acme) is None
+
+
 @pytest.mark.parametrize("name", list(LimitsForm.base_fields))
 def test_billing_raises_no_limit_above_the_ceiling(acme, ada, bill, client_of, name):
     set_ceiling(client_of(ada))

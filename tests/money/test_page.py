@@ -110,6 +110,14 @@ def test_a_freeze_is_audited_and_holds(client_of, bill, bills_key, engine, acme)
     assert Freeze.objects.count() == 0
 
 
+def test_a_freeze_needs_no_fresh_sign_in_and_its_end_does(confirmed, bill, acme):
+    browser = confirmed(bill, ago=601)
+    browser.post("/cloud-time/freeze/", {"reason": "budget is gone"})
+    answer = browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    assert answer["Location"].startswith("/accounts/confirm/")
+    assert Freeze.objects.of(acme).exists()
+
+
 def test_a_team_cannot_lift_the_freeze_of_everybody(client_of, ada, acme, clock):
     Freeze.objects.create(team=None, at=NOON, by="the operator", reason="incident")
     client_of(ada).post("/cloud-time/freeze/", {"reason": "please", "lift": "yes"})
