@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Three at a time on two cores: they wait as much as they work.
+# Three at a time on two cores: they wait as much as they work. With PostgreSQL beside them, two.
 PROCESSES := -m processes -n 3 --dist loadfile
 # Several API processes want PostgreSQL, so that is where they are tried.
 SEVERAL := tests/controlplane/test_two_processes.py tests/controlplane/test_relay.py
@@ -44,7 +44,7 @@ test-processes: $(VENV)/test.stamp $(VENV)/sdk.stamp ## the tests with real serv
 	$(BIN)/python -m pytest $(PROCESSES) $(addprefix --ignore , $(SEVERAL))
 
 test-processes-postgres: $(VENV)/test.stamp ## drains, money and several API processes on PostgreSQL
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(PROCESSES) $(STORED)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(PROCESSES) -n 2 $(STORED)
 
 test-browser: $(VENV)/test.stamp ## the tests in Chromium
 	@$(BIN)/python -m tests.browser.chromium
