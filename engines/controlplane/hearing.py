@@ -42,17 +42,15 @@ def hear(session: Session, said: object) -> list[wire.Frame]:
 
 
 def is_sign_of_life(session: Session, said: object) -> bool:
-    """Note a heartbeat that tells nothing new, and say whether it was one: the next look of `watch` writes it down."""
-    if not isinstance(said, frames.Heartbeat) or said.mode != session.mode:
-        return False
-    session.beaten = said.warm is None or said.warm == session.warm
-    return session.beaten
+    """Note that the engine was heard, which the next look of `watch` writes down; say if the frame tells no more."""
+    session.heard = True
+    return isinstance(said, frames.Heartbeat) and said.mode == session.mode and said.warm in (None, session.warm)
 
 
 def _beat(session: Session, said: frames.Heartbeat) -> list[wire.Frame]:
     with atomic():
         engine = locked(session)
-        Engine.objects.filter(pk=engine.pk).update(heartbeat_at=now(), mode=said.mode)
+        Engine.objects.filter(pk=engine.pk).update(mode=said.mode)
         if said.warm is not None and _warm(engine, said.warm):
             wake(*seen(engine.pk, engine.team_id))
     session.mode = said.mode

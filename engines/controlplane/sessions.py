@@ -48,7 +48,7 @@ class Session:
     update_sent: int = 0
     mode: str = ""  # the last one that was written down
     warm: dict[str, list[str]] | None = None  # so, too
-    beaten: bool = False  # it was heard, which the next look writes down
+    heard: bool = False  # since the last look, which writes it down
     reading: object = None  # what the last look found
     handed: deque[tuple[tuple[str, int], wire.Frame]] = field(default_factory=deque)
 

@@ -1,7 +1,7 @@
 """One look for all sockets of this process: is there news for any of them in the database?
 
 A socket reads its rows when it is rung. If the ring was lost, or another process made the change, this look sees that
-the rows are not what they were the last time, and rings. It also writes down the heartbeats since then.
+the rows are not what they were the last time, and rings. It also writes down which engines were heard since then.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ AT_ONCE = 500  # engines in one statement
 
 
 def look() -> None:
-    """Write the heartbeats that told nothing new, and ring for every session whose rows have changed."""
+    """Write down who was heard, and ring for every session whose rows have changed."""
     sessions = all_held()
     for start in range(0, len(sessions), AT_ONCE):
         some = sessions[start : start + AT_ONCE]
-        _write_beats(some)
+        _write_heard(some)
         _compare(some)
 
 
-def _write_beats(sessions: Sequence[Session]) -> None:
-    beaten = [session for session in sessions if session.beaten]
-    for session in beaten:
-        session.beaten = False
+def _write_heard(sessions: Sequence[Session]) -> None:
+    heard = [session for session in sessions if session.heard]
+    for session in heard:
+        session.heard = False
     # By the session's id, as everywhere: a connection that was replaced changes nothing.
-    rows = Engine.objects.filter(pk__in=[each.engine_id for each in beaten], session__in=[each.id for each in beaten])
+    rows = Engine.objects.filter(pk__in=[each.engine_id for each in heard], session__in=[each.id for each in heard])
     rows.update(heartbeat_at=now())
 
 

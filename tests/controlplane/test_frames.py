@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engines.controlplane import dispatch, frames, keys
-from engines.controlplane.models import ApiKey, Engine
+from engines.controlplane.models import ApiKey
 from engines.controlplane.sessions import Over
 from engines.controlplane.tasks import LOG_KEPT
 from engines.enums import TaskStatus
@@ -98,10 +98,9 @@ def test_an_engine_that_refuses_because_its_host_stops_it_gets_no_more(agent, gi
     assert (again(task).status, agent.row.mode) == (TaskStatus.QUEUED, "draining")
 
 
-def test_a_heartbeat_is_noted(agent):
-    Engine.objects.update(heartbeat_at=None)
-    agent.say(frames.Heartbeat())
-    assert agent.row.heartbeat_at is not None
+def test_the_mode_of_a_heartbeat_is_noted(agent):
+    agent.say(frames.Heartbeat(mode="draining"))
+    assert agent.row.mode == "draining"
 
 
 def test_a_second_hello_ends_the_connection(agent):

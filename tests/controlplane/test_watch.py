@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from engines import wire
 from engines.controlplane import dispatch, frames, hearing, keys, sending, sessions, wakeups, watch
 from engines.controlplane.models import ApiKey, Engine
 
@@ -67,6 +68,14 @@ def test_a_heartbeat_without_news_is_written_by_the_look(rings, agent, later):
     assert agent.row.heartbeat_at == before
     rings()
     assert (agent.row.heartbeat_at - before).total_seconds() > 9
+
+
+def test_an_engine_that_reports_results_and_has_no_time_for_heartbeats_is_not_let_go_of(rings, agent, give, later):
+    later(3 * wire.DEAD_AFTER_SECONDS)
+    assert not hearing.is_sign_of_life(agent.session, frames.Result(task_id=give().pk, status="completed"))
+    rings()
+    sessions.forget_silent()
+    assert agent.row.status == "running"
 
 
 def test_a_heartbeat_of_a_replaced_connection_is_not_written(rings, agent, later):
