@@ -83,13 +83,23 @@ def sends(fleet):
 
 
 def locks(fleet):
-    """An engine has one open operation at a time, and one open purchase."""
-    rows = fleet.query("SELECT engine_id, verb, requested_at, finished_at, id FROM engines_operation ORDER BY 1, 3")
-    by_engine = defaultdict(list)
-    for engine, verb, begin, end, pk in rows:
-        by_engine[engine, verb == "extend"].append((begin, end, pk))
-    for engine, spans in by_engine.items():
-        for (_, end, first), (begin, _, second) in pairwise(spans):
+    """An engine has one open operation at a time, and one open purchase: by the order of the log, which is that of the
+    commits. A person's clock says when they asked, which may be while they wait for the row of somebody else's wish."""
+    numbers = defaultdict(dict)
+    for pk, action, number in fleet.query("SELECT operation_id, action, number FROM audit_entry ORDER BY number"):
+        numbers[str(pk).replace("-", "")][action] = number
+    spans = defaultdict(list)
+    for engine, verb, state, end, pk in fleet.query(
+        "SELECT engine_id, verb, state, finished_at, id FROM engines_operation"
+    ):
+        said = numbers[str(pk).replace("-", "")]
+        if f"engine.{verb}" not in said or (end and f"operation.{state}" not in said):
+            yield f"{pk} is {state}, and the log has {said} of it"
+            continue
+        end = said[f"operation.{state}"] if end else None
+        spans[engine, verb == "extend"].append((said[f"engine.{verb}"], end, pk))
+    for (engine, _), every in spans.items():
+        for (_, end, first), (begin, _, second) in pairwise(sorted(every)):
             if end is None or begin < end:
                 yield f"{first} and {second} were open on engine {engine} at once"
 
