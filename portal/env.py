@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
@@ -17,6 +18,8 @@ DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var").resolve()
 
 # Set by `manage.py up`: everything that is not given is made on this machine, for loopback only.
 EMBEDDED = env.bool("EMBEDDED", False)
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # Linux gives a unix socket's path 107 bytes.
 SOCKET_PATH_LIMIT = 100
@@ -64,6 +67,18 @@ def celery_broker_url() -> str:
     url = redis_url()
     if url.startswith("unix://"):
         return "redis+socket://" + url.removeprefix("unix://").replace("db=", "virtual_host=")
+    return url
+
+
+def single_sign_on() -> str:
+    """Return OIDC_SERVER_URL without a slash at its end, "" without single sign-on."""
+    url = env.str("OIDC_SERVER_URL", "").rstrip("/")
+    parts = urlsplit(url)
+    # Over plain HTTP anybody on the way could say who somebody is.
+    if url and parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise ImproperlyConfigured(f"OIDC_SERVER_URL is {url}. It must begin with https://.")
+    if url and not env.str("OIDC_CLIENT_ID", ""):
+        raise ImproperlyConfigured("OIDC_SERVER_URL is set, so OIDC_CLIENT_ID must be, too.")
     return url
 
 

@@ -9,7 +9,17 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from portal.env import BASE_DIR, DATA_DIR, EMBEDDED, celery_broker_url, database_url, env, redis_url, secret
+from portal.env import (
+    BASE_DIR,
+    DATA_DIR,
+    EMBEDDED,
+    celery_broker_url,
+    database_url,
+    env,
+    redis_url,
+    secret,
+    single_sign_on,
+)
 
 SERVES = env.str("SERVES", "portal")
 if SERVES not in ("portal", "api"):
@@ -135,6 +145,7 @@ ACCOUNT_RATE_LIMITS = {
     "login": None,
     "login_failed": "5/5m/key,20/h/key,50/d/key",
     "login_failed_from_address": "10/m/ip,200/h/ip",
+    "sso": "60/m/ip",  # nothing to guess here, either; each leads to a request of ours
 }
 MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
 MFA_FORMS = {
@@ -150,6 +161,11 @@ MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}  # there is nothing to guess, and one address may be many people's
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # an admin has named the address: nobody takes one by signing up
 MFA_REAUTHENTICATION_REQUIRED = False  # ours: portal.accounts.confirmed, at each of these addresses
+# Single sign-on: an OpenID Connect provider, if OIDC_SERVER_URL names one.
+OIDC_SERVER_URL = single_sign_on()
+OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", "")
+OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", "")
+OIDC_NAME = env.str("OIDC_NAME", "Single sign-on")
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -162,6 +178,10 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"user_attributes": ["email", "name"]},
     },
 ]
+# https://api.pwnedpasswords.com, or a mirror of it in one's own network.
+BREACHED_PASSWORDS_URL = env.str("BREACHED_PASSWORDS_URL", "").rstrip("/")
+if BREACHED_PASSWORDS_URL:
+    AUTH_PASSWORD_VALIDATORS.append({"NAME": "portal.accounts.breached.NotBreached"})
 
 # Loopback speaks HTTP; anywhere else the portal stands behind TLS.
 SECURE = not EMBEDDED

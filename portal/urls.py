@@ -11,6 +11,7 @@ from portal.accounts import account, inviting, joining
 from portal.accounts import views as accounts
 from portal.accounts.factors import views as factors
 from portal.accounts.passwords import ChangePassword
+from portal.accounts.sso import views as sso
 from portal.audit import views as audit
 from portal.audit.export import export
 from portal.live import views as live
@@ -33,6 +34,11 @@ urlpatterns = [
     path("accounts/confirm/passkey/", webauthn.reauthenticate_webauthn, name="mfa_reauthenticate_webauthn"),
     path("accounts/login/factor/", mfa.authenticate, name="mfa_authenticate"),
     path("accounts/login/passkey/", webauthn.login_webauthn, name="mfa_login_webauthn"),
+    path("accounts/login/sso/", sso.sign_in, name="sso"),
+    path("accounts/login/sso/back/", sso.callback, name="sso-callback"),
+    path("accounts/confirm/sso/", sso.confirm, name="sso-confirm"),
+    path("accounts/sso/link/", sso.link, name="sso-link"),
+    path("accounts/sso/<int:number>/unlink/", sso.unlink, name="sso-unlink"),
     path("accounts/app/add/", factors.activate_app, name="mfa_activate_totp"),
     path("accounts/app/remove/", factors.deactivate_app, name="mfa_deactivate_totp"),
     path("accounts/passkeys/add/", factors.add_passkey, name="passkey-add"),

@@ -14,7 +14,13 @@ from portal.http import PortalRequest
 
 @require_safe
 def account(request: PortalRequest) -> HttpResponse:
-    return render(request, "account/account.html", {"sessions": sessions.of(request), "factors": own.of(request.user)})
+    shown = {
+        "sessions": sessions.of(request),
+        "factors": own.of(request.user),
+        "identities": request.user.identities.order_by("at"),
+        "has_password": request.user.has_usable_password(),
+    }
+    return render(request, "account/account.html", shown)
 
 
 @require_POST

@@ -12,6 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from portal.accounts import devices, sessions
 from portal.accounts.models import User
+from portal.accounts.sso import views as sso
 
 
 class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -55,6 +56,9 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
         if not devices.known(request, email):
             tries.append(self._try(request, "login_failed_from_address"))
         self._login_failed_rl_usage = RateLimitUsage([usage for one in tries for usage in one.usage])
+
+    def get_reauthentication_methods(self, user: User) -> list[dict[str, str]]:
+        return [*super().get_reauthentication_methods(user), *sso.confirming(user)]
 
     def _try(self, request: HttpRequest, action: str, key: str | None = None) -> RateLimitUsage:
         usage: RateLimitUsage | None = ratelimit.consume(request, app="allauth.account", action=action, key=key)

@@ -24,7 +24,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         return as_oneself(request, row)
     if User.objects.filter(email=row.email).exists():
         return render(request, "account/join_sign_in.html", {"invitation": row})
-    return as_somebody_new(request, row)
+    return as_somebody_new(request, row, token)
 
 
 def as_oneself(request: HttpRequest, row: Invitation) -> HttpResponse:
@@ -45,7 +45,7 @@ def as_oneself(request: HttpRequest, row: Invitation) -> HttpResponse:
     return redirect("engines")
 
 
-def as_somebody_new(request: HttpRequest, row: Invitation) -> HttpResponse:
+def as_somebody_new(request: HttpRequest, row: Invitation, token: str) -> HttpResponse:
     """Make an account for the invited address, which then signs in like any other."""
     form = JoinForm(request.POST or None, email=row.email)
     if request.method == "POST" and form.is_valid():
@@ -58,4 +58,5 @@ def as_somebody_new(request: HttpRequest, row: Invitation) -> HttpResponse:
         messages.success(request, f"Your account is there, and you are {member.get_role_display()} of {member.team}.")
         return redirect("account_login")
     status = 422 if request.method == "POST" else 200
-    return render(request, "account/join_new.html", {"invitation": row, "form": form}, status=status)
+    shown = {"invitation": row, "form": form, "token": token}
+    return render(request, "account/join_new.html", shown, status=status)

@@ -80,3 +80,19 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return self.email
+
+
+class Identity(models.Model):
+    """How a single sign-on provider knows a person: `subject` at `issuer`."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)
+    at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="one_person_per_identity")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.issuer}"

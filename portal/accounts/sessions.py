@@ -84,6 +84,11 @@ def factor(request: HttpRequest | None, user: User, action: str, what: str, outc
     _record(request, user, action, outcome=outcome, reason=what)
 
 
+def identity(request: HttpRequest, user: User, action: str, what: str) -> None:
+    """Record what happened with how a single sign-on provider knows the person."""
+    _record(request, user, action, reason=what)
+
+
 def _record(request: HttpRequest | None, user: User, action: str, outcome: str = "ok", reason: str = "") -> None:
     """One entry in each of the person's teams. Without a request it is the system that acts."""
     request_id = getattr(request, "request_id", "")

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from django import template
+from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms import BoundField, CheckboxInput, Select
 from django.utils import timezone
@@ -210,3 +211,9 @@ def local(moment: datetime, zone: tzinfo) -> str:
     """Return the time on the viewer's clock, to the minute; a hint of the zone only where it is not UTC."""
     shown = moment.astimezone(zone)
     return f"{shown:%a %d %b %H:%M}" + (f" {shown:%Z}" if shown.tzname() else "")
+
+
+@register.simple_tag
+def single_sign_on() -> str:
+    """Return what the single sign-on provider is called, "" if there is none."""
+    return settings.OIDC_NAME if settings.OIDC_SERVER_URL else ""
