@@ -291,6 +291,7 @@ LOGGING = {
         # httpcore prints whole headers at DEBUG, keys included.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
+        "authlib": {"level": "WARNING"},  # so it does PKCE's secrets
         "celery": {"level": "DEBUG" if LOG_LEVEL == "DEBUG" else "WARNING"},  # a line for each message is too many
     },
 }
