@@ -9,10 +9,10 @@ from django.db.models import Count, F, Max, Min, Q
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engines.clock import now as db_now
 from engines.enums import OPEN
 from engines.models import Automation, Operation
 from engines.snapshots import STALE_AFTER
+from portal import clock
 from portal.vault.models import Connection
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Fleet(Collector):
         """Without a database there are no numbers: `portal_database_up` says so, and the process's own still come."""
         up, found = GaugeMetricFamily("portal_database_up", "Whether these numbers could be read."), []
         try:
-            now = db_now()
+            now = clock.now()
             found = [*operations(now), *connections(now), *workers(now)]
         except DatabaseError as error:
             log.warning("no numbers: %s", error)

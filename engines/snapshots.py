@@ -17,11 +17,11 @@ from engines import wire
 from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
-from engines.clock import moment
-from engines.clock import now as db_now
 from engines.enums import MONEY, OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
+from engines.wire import moment
+from portal import clock
 from portal.live.bus import publish
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import Connection
@@ -61,7 +61,7 @@ def refresh(connection_id: int, now: datetime) -> None:
 
     A failure is kept on the connection and shown; what was read before stays.
     """
-    begun = db_now()  # later than `now`, if whoever found it due had other work first
+    begun = clock.now()  # later than `now`, if whoever found it due had other work first
     if not _claim(connection_id, now, begun):
         return
     connection = Connection.objects.select_related("team").get(pk=connection_id)
@@ -85,7 +85,7 @@ def _free(connection: Connection, begun: datetime, pause: timedelta, **facts: An
     """End the reading that began then: the next one is due after the pause, or when somebody asked for one since."""
     rows = Connection.objects.filter(pk=connection.pk)
     rows.update(refresh_lease_until=None, **facts)
-    rows.filter(refresh_due_at=begun).update(refresh_due_at=db_now() + pause)
+    rows.filter(refresh_due_at=begun).update(refresh_due_at=clock.now() + pause)
 
 
 def _read(connection: Connection, now: datetime) -> timedelta:
@@ -141,10 +141,10 @@ def _watched(connection: Connection) -> Iterable[Operation]:
 
 
 def _full_pass(connection: Connection, client: EnginesClient) -> None:
-    begun = db_now()
+    begun = clock.now()
     seen: set[str] = set()
     for page in client.all(limit=PAGE):
-        read_at = db_now()
+        read_at = clock.now()
         items = [item for item in page["items"] if item.get("id")]
         apply(connection, items, read_at=begun)
         seen |= {item["id"] for item in items}
@@ -167,7 +167,7 @@ def _note_missing(connection: Connection, client: EnginesClient, seen: set[str],
 
 def _look_at(connection: Connection, client: EnginesClient, engines: list[Engine]) -> None:
     for engine in engines:
-        begun = db_now()
+        begun = clock.now()
         try:
             apply(connection, [client.get(engine.uid)], read_at=begun)
         except errors.EngineGone:
@@ -238,7 +238,7 @@ def _settle_all(connection: Connection, uids: list[str], read_at: datetime) -> N
         engine__connection=connection, engine__uid__in=uids, state__in=OPEN
     )
     for operation in rows.select_related("team", "engine__connection", "requested_by"):
-        settle(operation, operation.its_engine, read_at=read_at, now=db_now())
+        settle(operation, operation.its_engine, read_at=read_at, now=clock.now())
 
 
 def columns(dto: Any, read_at: datetime) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.db import close_old_connections, connection
 
-from engines.clock import now
 from engines.models import Automation
+from portal import clock
 from portal.logs import on_behalf_of
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def wake(operation_id: str) -> None:
     """Send the operation now rather than at the next sweep."""
     from engines.operations.send import send
 
-    send(operation_id, now())
+    send(operation_id, clock.now())
 
 
 @shared_task(name="engines.wake_batch")
@@ -40,7 +40,7 @@ def wake_batch(batch_id: str) -> None:
     """Send what is due of the batch now rather than at the next sweep."""
     from engines.operations.together import send_batch
 
-    send_batch(uuid.UUID(batch_id), now())
+    send_batch(uuid.UUID(batch_id), clock.now())
 
 
 @shared_task(name="engines.refresh")
@@ -48,7 +48,7 @@ def refresh(connection_id: int) -> None:
     """Read the connection's fleet if that is due."""
     from engines.snapshots import refresh as read
 
-    read(connection_id, now())
+    read(connection_id, clock.now())
 
 
 @shared_task(name="engines.sweep")
@@ -56,7 +56,7 @@ def sweep() -> None:
     """Do all due work, one job after the other."""
     from engines.operations.sweep import due
 
-    for job in due(now()):
+    for job in due(clock.now()):
         _run(job)
 
 
@@ -65,7 +65,7 @@ def check_cloud_time() -> None:
     """Compare paid time with the ledger, once a day for each engine: most calls find nothing to do."""
     from engines.money.checks import check_all
 
-    check_all(now())
+    check_all(clock.now())
 
 
 @worker_ready.connect
@@ -101,12 +101,12 @@ def _tick() -> None:
 def _due() -> Iterator[Callable[[], None]]:
     from engines.operations.sweep import due
 
-    return due(now())
+    return due(clock.now())
 
 
 def _seen() -> None:
     """Say that automation runs: the page shows since when it does not."""
-    at = now()
+    at = clock.now()
     Automation.objects.update_or_create(worker=f"{socket.gethostname()}:{os.getpid()}", defaults={"seen_at": at})
     Automation.objects.filter(seen_at__lt=at - timedelta(days=1)).delete()
 

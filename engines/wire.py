@@ -5,6 +5,7 @@ Socket: our own (section 8, "WS frames"): JSON text frames `{"type": …, "data"
 `GET /engines/{id}/ws` with `Authorization: Bearer <key>`, subprotocol SUBPROTOCOL.
 """
 
+from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 SUBPROTOCOL = "engines.v1"
@@ -202,3 +203,14 @@ ENGINE_FRAMES = (
     "update_status",
 )
 SERVER_FRAMES = ("welcome", "task", "result_ack", "drain", "cancel", "shutdown", "update", "restart")
+
+
+def moment(text: Any) -> datetime | None:
+    """Return an API's RFC 3339 time; None for what is none, Go's zero time included."""
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if found is None or found.year < 1970 or found.year > 9000:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

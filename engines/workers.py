@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engines import wire
-from engines.clock import moment
 from engines.enums import WorkerStatus
 from engines.models import Engine
+from engines.wire import moment
 
 GIB = 1024**3
 

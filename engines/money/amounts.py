@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
-from engines.clock import moment
 from engines.models import Engine
+from engines.wire import moment
 from portal.templatetags.portal_ui import dollars
 
 __all__ = ["PaidTime", "after", "cost", "dollars", "hours_of", "hours_until", "near", "paid_time", "read"]

@@ -5,9 +5,8 @@ from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 
-from engines import clock, wire
+from engines import wire
 from engines.api import errors
-from engines.clock import moment
 from engines.enums import MONEY, State, Verb
 from engines.models import Operation
 from engines.money import amounts, machine
@@ -15,6 +14,8 @@ from engines.money.models import Evidence, Extension, Outcome
 from engines.money.reading import books, reading
 from engines.money.record import End, record
 from engines.operations.moves import Decider, Moved, amend, audit, move
+from engines.wire import moment
+from portal import clock
 from portal.logs import on_behalf_of
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
-from engines import clock
 from engines.enums import State
 from engines.models import Engine, Operation
 from engines.money import ledger
 from engines.money.failpoints import failpoint
 from engines.money.models import CHARGED, Evidence, Extension, Outcome
 from engines.operations.moves import Decider, Moved, audit, move
+from portal import clock
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F
 
-from engines import clock, snapshots, wire
+from engines import snapshots, wire
 from engines.access import client_for
 from engines.api import errors
 from engines.api.client import EnginesClient
@@ -28,6 +28,7 @@ from engines.money.process import identity
 from engines.money.reading import reading
 from engines.money.record import End, record
 from engines.operations.moves import Moved, audit, move
+from portal import clock
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from engines import wire
 from engines.api.client import EnginesClient
-from engines.clock import now as db_now
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
 from engines.operations.behaviour import SENDS, Judgement
+from portal import clock
 
 
 class Extend:
@@ -26,7 +26,7 @@ class Extend:
             return "The API reports no end or no price of its paid time: nothing can be bought."
         if engine.status in amounts.OVER:
             return f"The engine is {engine.status}: its paid time cannot be extended."
-        if paid.threshold <= db_now():
+        if paid.threshold <= clock.now():
             return "Its paid time is over."
         return ""
 

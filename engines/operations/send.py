@@ -10,14 +10,13 @@ from django.db.models import F
 from engines import snapshots
 from engines.access import client_for
 from engines.api import errors
-from engines.clock import boot
-from engines.clock import now as db_now
 from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.money import send as money
 from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import Moved, move
 from engines.operations.verbs import VERBS
+from portal import clock
 from portal.accounts.access import may
 from portal.accounts.models import Membership
 from portal.logs import on_behalf_of
@@ -60,10 +59,10 @@ def _send(operation: Operation, now: datetime) -> None:
         if why_not := right_lost(operation):
             move(operation, State.CANCELLED, now=now, note=why_not)
             return
-        claimed = boot()
-        _claim(operation, db_now())  # not `now`: whoever found it may have had other work first, for minutes
+        claimed = clock.boot()
+        _claim(operation, clock.now())  # not `now`: whoever found it may have had other work first, for minutes
         outcome = _attempt(operation, claimed)
-        _record(operation, outcome, db_now())
+        _record(operation, outcome, clock.now())
     except Moved:
         log.info("operation %s was moved by somebody else", operation.pk)
 
@@ -128,14 +127,14 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
     try:
         with client_for(key, request_id=operation.request_id) as client:
             if operation.attempts > 1 or behaviour.reads_first:  # a level effect is repeated only after a reading
-                begun = db_now()
+                begun = clock.now()
                 engine = snapshots.apply_one(operation.connection, client.get(operation.uid), begun)
                 if operation.attempts > 1 and (found := already(operation, engine, begun)):
                     return found
                 if why_not := behaviour.objection(operation, engine):
                     return Outcome(State.FAILED, why_not)
-            StoredKey.objects.filter(pk=key.pk).update(last_used_at=db_now())
-            if boot() - claimed > WINDOW:
+            StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
+            if clock.boot() - claimed > WINDOW:
                 return HELD_UP
             behaviour.call(client, operation)
     except Sealed as error:

@@ -20,14 +20,13 @@ from engines import snapshots
 from engines.access import client_for
 from engines.api.client import EnginesClient
 from engines.api.errors import ApiError
-from engines.clock import boot
-from engines.clock import now as db_now
 from engines.enums import State
 from engines.models import Operation
 from engines.operations import turns
 from engines.operations.moves import hold, move_all
 from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost
 from engines.operations.verbs import VERBS
+from portal import clock
 from portal.vault.keys import Sealed
 from portal.vault.models import StoredKey
 
@@ -53,7 +52,7 @@ def send_batch(batch_id: uuid.UUID, now: datetime) -> None:
         end, size = time.monotonic() + SECONDS, 1
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="batch") as pool, ExitStack() as stack:
             clients = Clients(stack)
-            while time.monotonic() < end and (claimed := _claim(batch_id, size, db_now())) is not None:
+            while time.monotonic() < end and (claimed := _claim(batch_id, size, clock.now())) is not None:
                 if _pause(batch_id, Handful(claimed, pool, clients).send()):
                     return
                 size = min(2 * size, MOST)
@@ -102,20 +101,20 @@ class Handful:
         self.operations = operations
         self.pool = pool
         self.clients = clients
-        self.claimed = boot()
+        self.claimed = clock.boot()
         self.outcomes: dict[uuid.UUID, Outcome] = {}
 
     def send(self) -> list[tuple[Operation, Outcome]]:
         """Make the calls, and record what is known afterwards."""
         self._read()
         keys = {operation.key_id for operation in self._waiting() if operation.key_id}
-        StoredKey.objects.filter(pk__in=keys).update(last_used_at=db_now())
+        StoredKey.objects.filter(pk__in=keys).update(last_used_at=clock.now())
         for operation, answer in self._all(self._call):
             if isinstance(answer, Outcome):
                 self.outcomes[operation.pk] = answer
             else:
                 self._ended(operation, answer, State.ACCEPTED)
-        return self._record(db_now())
+        return self._record(clock.now())
 
     def _waiting(self) -> list[Operation]:
         return [operation for operation in self.operations if operation.pk not in self.outcomes]
@@ -132,7 +131,7 @@ class Handful:
 
     def _read(self) -> None:
         """Read the engines where the verb wants that, or where it was sent before."""
-        begun = db_now()
+        begun = clock.now()
         behaviours = {each.pk: VERBS[each.verb] for each in self.operations}
         first = [each for each in self._waiting() if each.attempts > 1 or behaviours[each.pk].reads_first]
         wanted = {operation.pk for operation in first}
@@ -152,7 +151,7 @@ class Handful:
                     self.outcomes[operation.pk] = found
 
     def _call(self, operation: Operation) -> Outcome | None:
-        if boot() - self.claimed > WINDOW:
+        if clock.boot() - self.claimed > WINDOW:
             return HELD_UP
         behaviour = VERBS[operation.verb]
         if behaviour.max_sends > 1:
@@ -217,7 +216,7 @@ def _pause(batch_id: uuid.UUID, ended: list[tuple[Operation, Outcome]]) -> bool:
         if outcome.state in (State.UNKNOWN, State.REQUESTED) and outcome != HELD_UP
     }
     for connection_id, wait in waits.items():
-        until = db_now() + wait
+        until = clock.now() + wait
         rows = Operation.objects.filter(batch=batch_id, state=State.REQUESTED, next_at__lt=until)
         rows.filter(engine__connection=connection_id).update(next_at=until)
     return bool(waits)

@@ -16,7 +16,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import SHARE
-from engines.clock import now as db_now
 from engines.enums import OPEN, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import BulkForm
@@ -27,6 +26,7 @@ from engines.money.approve import NotApproved
 from engines.operations.moves import Decider
 from engines.tickets import BulkTicket
 from engines.views.operate import ICONS, STEP_UP
+from portal import clock
 from portal.accounts.access import may
 from portal.accounts.confirmed import is_recent, must_confirm, to_confirm
 from portal.accounts.models import Team
@@ -81,7 +81,7 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
         team=request.team,
         user=request.user,
         origin=Origin.of(request),
-        now=db_now(),
+        now=clock.now(),
         retry_of=earlier,
     )
     number = len(made.will)
@@ -94,7 +94,7 @@ def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier:
     role = request.membership.role
     made = plan(verb, rows, team=request.team, user=request.user, role=role, within_guard=within)
     if verb == Verb.EXTEND:
-        at = db_now()
+        at = clock.now()
         price(made, until(request, at), team=request.team, user=request.user, now=at, retry_of=earlier)
         for engine in made.will:
             show: Any = engine
@@ -234,7 +234,7 @@ def stop(request: PortalRequest, pk: str) -> HttpResponse:
     found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
     if not may_stop(request.membership.role, found):
         raise PermissionDenied
-    stopped = stop_the_rest(found, by=Decider(request.user, Origin.of(request)), now=db_now())
+    stopped = stop_the_rest(found, by=Decider(request.user, Origin.of(request)), now=clock.now())
     messages.success(request, f"{stopped} that were not sent yet are cancelled. What was sent goes on.")
     return redirect(reverse("batch", args=[found.pk]))
 
@@ -247,7 +247,7 @@ def approve(request: PortalRequest, pk: str) -> HttpResponse:
     if not is_recent(request):
         return to_confirm(request)
     try:
-        lost = many.approve_all(proposals, request.POST.get("digest", ""), by=by, now=db_now())
+        lost = many.approve_all(proposals, request.POST.get("digest", ""), by=by, now=clock.now())
     except NotApproved as refused:
         messages.warning(request, str(refused))
     else:

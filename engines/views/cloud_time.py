@@ -15,7 +15,6 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import operation_for
-from engines.clock import now as db_now
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
@@ -31,6 +30,7 @@ from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
 from engines.views.fleet import automation_silence
+from portal import clock
 from portal.accounts.access import may
 from portal.accounts.confirmed import is_recent, recently_confirmed, to_confirm
 from portal.accounts.models import Team
@@ -67,7 +67,7 @@ class Row:
 @require_safe
 @vary_on_htmx
 def cloud_time(request: PortalRequest) -> HttpResponse:
-    now, zone = db_now(), choices.zone_of(request)
+    now, zone = clock.now(), choices.zone_of(request)
     entries = LedgerEntry.objects.of(request.team)
     page, bad_cursor = page_of(request, entries, ("-at", "id"), PAGE)
     rows = engine_rows(request, now)
@@ -187,12 +187,12 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
     proposal, by = get_object_or_404(rows, pk=pk), Decider(request.user, Origin.of(request))
     try:
         if step == "reject":
-            approve.reject(proposal, request.POST.get("reason", ""), by=by, now=db_now())
+            approve.reject(proposal, request.POST.get("reason", ""), by=by, now=clock.now())
             messages.success(request, "Rejected. Nothing was bought.")
         elif not is_recent(request):
             return to_confirm(request)
         else:
-            operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=db_now())
+            operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=clock.now())
             return _go(request, reverse("operation", args=[operation.pk]))
     except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
         messages.warning(request, f"Not approved. {refused}")
@@ -237,7 +237,7 @@ def freeze(request: PortalRequest) -> HttpResponse:
     elif request.POST.get("lift") == "yes":
         limits.thaw(request.team, form.cleaned_data["reason"], by)
     else:
-        limits.freeze(request.team, form.cleaned_data["reason"], by, db_now())
+        limits.freeze(request.team, form.cleaned_data["reason"], by, clock.now())
     return _go(request, reverse("cloud-time"))
 
 

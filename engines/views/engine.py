@@ -9,7 +9,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from engines.access import engine_for, key_of, why_not
-from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.money.choices import zone_of
@@ -19,6 +18,7 @@ from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.fleet import automation_silence
 from engines.views.operate import ICONS
 from engines.workers import GIB, workers_of
+from portal import clock
 from portal.http import PortalRequest, vary_on_htmx
 
 RECENT = 10
@@ -35,18 +35,18 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
     context = {
         "engine": found,
         "seen_at": seen,
-        "is_stale": db_now() - seen > STALE_AFTER,
+        "is_stale": clock.now() - seen > STALE_AFTER,
         "connections": [found.connection],
         "workers": workers_of(found),
         "operation": open_now,
-        "overrun": meanwhile(open_now, found, db_now(), request.membership.role) if open_now else None,
+        "overrun": meanwhile(open_now, found, clock.now(), request.membership.role) if open_now else None,
         "zone": zone_of(request),
         "operations": operations[:RECENT],
         "changes": Change.objects.of(request.team).filter(engine=found).order_by("-id")[:RECENT],
         "facts": facts(found),
         "actions": actions(request, found, opened),
         "cli": cli(found),
-        "silence": automation_silence(db_now()),
+        "silence": automation_silence(clock.now()),
     }
     fragment = request.htmx and request.htmx.target == "engine"
     return render(request, "engines/_engine.html" if fragment else "engines/detail.html", context)

@@ -16,7 +16,6 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import client_for, engine_for, key_of, why_not
 from engines.api.errors import ApiError
-from engines.clock import now as db_now
 from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation, Proposal
 from engines.money import amounts, approve, choices, limits
@@ -27,6 +26,7 @@ from engines.money.quote import Quote
 from engines.operations.request import Busy, Changed
 from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
+from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -75,7 +75,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
         "user": request.user,
         "key": key,
         "origin": Origin.of(request),
-        "now": db_now(),
+        "now": clock.now(),
     }
     try:
         if limits.needs_approval(request.team, quote.cost):
@@ -135,7 +135,7 @@ def dialog(
     confirmed: Quote | None = None,
     **extra: Any,
 ) -> HttpResponse:
-    paid, zone, now = amounts.paid_time(engine), choices.zone_of(request), db_now()
+    paid, zone, now = amounts.paid_time(engine), choices.zone_of(request), clock.now()
     quote, error = chosen(request, paid, now, confirmed)
     seen = seen_at(engine, engine.connection)
     if quote:

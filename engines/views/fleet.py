@@ -12,7 +12,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from engines.access import why_not
-from engines.clock import now as db_now
 from engines.enums import OPEN, EngineStatus, Verb
 from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
@@ -21,6 +20,7 @@ from engines.restored import restored_at
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.selection import selection
 from engines.workers import workers_of
+from portal import clock
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of, without
@@ -41,7 +41,7 @@ DEFAULT_SORT = "name"
 @require_safe
 @vary_on_htmx
 def fleet(request: PortalRequest) -> HttpResponse:
-    now = db_now()
+    now = clock.now()
     filters = FleetFilter(request.GET, queryset=Engine.objects.of(request.team))
     rows: QuerySet[Engine] = filters.qs
     if not filters.form.cleaned_data.get("status"):

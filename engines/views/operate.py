@@ -13,7 +13,6 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
-from engines.clock import now as db_now
 from engines.enums import OPEN, EngineStatus, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
@@ -28,6 +27,7 @@ from engines.seen import differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
+from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -83,7 +83,7 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
         if key is None:
             return dialog(request, engine, verb, form, status=409, why_not=refusal(request, engine, verb))
         origin = Origin.of(request)
-        operation = ask(wish, engine=engine, user=request.user, key=key, origin=origin, now=db_now())
+        operation = ask(wish, engine=engine, user=request.user, key=key, origin=origin, now=clock.now())
     except Busy as busy:
         return dialog(request, engine, verb, form, status=409, why_not=str(busy))
     except Changed:
@@ -107,7 +107,7 @@ def open_on(request: PortalRequest, engine: Engine) -> list[Operation]:
 
 def overrun(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> Overrun | None:
     """What to know of its paid time, if it is given until the deadline that the form has."""
-    now = db_now()
+    now = clock.now()
     chosen = form["deadline"].value()
     hours = int(chosen if chosen in DEADLINES else "1")
     return paid_clock.before(verb, engine, now + timedelta(hours=hours), now, request.membership.role)
@@ -176,7 +176,7 @@ def dialog(
         "seen_at": seen,
         "overrun": overrun(request, engine, verb, form),
         "zone": zone_of(request),
-        "is_stale": db_now() - seen > STALE_AFTER,
+        "is_stale": clock.now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
         "must_confirm": verb in STEP_UP and must_confirm(request),
         **extra,

@@ -13,7 +13,6 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import operation_for
 from engines.api.advice import advice
-from engines.clock import now as db_now
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
@@ -23,6 +22,7 @@ from engines.operations.moves import Decider, Moved
 from engines.operations.verbs import takes_the_place_of
 from engines.paid_clock import Overrun, meanwhile
 from engines.views.fleet import automation_silence
+from portal import clock
 from portal.accounts.access import may
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -49,7 +49,7 @@ def operations(request: PortalRequest) -> HttpResponse:
         "bad_cursor": bad_cursor,
         "filter": filters,
         "chips": chips(filters, request.GET),
-        "silence": automation_silence(db_now()),
+        "silence": automation_silence(clock.now()),
     }
     fragment = request.htmx and request.htmx.target == "operations"
     return render(request, "operations/_table.html" if fragment else "operations/list.html", context)
@@ -71,7 +71,7 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "zone": zone_of(request),
         "is_money": found.verb in MONEY,
         "may_settle": may(request.membership.role, "cloud-time-resolve"),
-        "silence": automation_silence(db_now()),
+        "silence": automation_silence(clock.now()),
     }
     fragment = request.htmx and request.htmx.target == "operation"
     return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
@@ -87,7 +87,7 @@ def how_to_go_on(found: Operation) -> str:
 def overrun(request: PortalRequest, found: Operation) -> Overrun | None:
     if found.engine is None or found.state not in OPEN:
         return None
-    return meanwhile(found, found.engine, db_now(), request.membership.role)
+    return meanwhile(found, found.engine, clock.now(), request.membership.role)
 
 
 def timeline(found: Operation) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def timeline(found: Operation) -> dict[str, Any]:
 def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
     found = operation_for(request, pk)
     try:
-        STEPS[step](found, by=Decider(request.user, Origin.of(request)), now=db_now())
+        STEPS[step](found, by=Decider(request.user, Origin.of(request)), now=clock.now())
     except (Moved, ValueError):
         messages.warning(request, "The operation has moved on meanwhile; nothing was done. This is how it stands now.")
     except decisions.NotYours as error:

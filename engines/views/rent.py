@@ -13,7 +13,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import WRITES, client_for, key_of
 from engines.api.errors import ApiError
-from engines.clock import now as db_now
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Operation, Proposal
 from engines.money import amounts, approve, limits
@@ -22,6 +21,7 @@ from engines.money.offers import Offer, offers
 from engines.money.order import Order
 from engines.operations.request import Changed
 from engines.views.extend import UNUSABLE, balance
+from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -164,7 +164,7 @@ def page(
         "order": wanted,
         "form": form,
         "hourly": wanted.price * amounts.MICROCENTS_PER_CENT,
-        "until": amounts.after(db_now(), wanted.hours),
+        "until": amounts.after(clock.now(), wanted.hours),
         "limits": limits.limits_of(request.team),
         "approval": limits.needs_approval(request.team, wanted.cost),
         "why_not": why_not(request, key) or over(request, wanted),
@@ -188,7 +188,7 @@ def why_not(request: PortalRequest, key: StoredKey) -> str:
 def over(request: PortalRequest, wanted: Order) -> str:
     """Say which limit it is over; "" if none. What counts is asked again when it is confirmed, and when it is sent."""
     try:
-        limits.check(request.team, request.user.pk, None, wanted.hours, wanted.cost, db_now(), without=wanted.id)
+        limits.check(request.team, request.user.pk, None, wanted.hours, wanted.cost, clock.now(), without=wanted.id)
     except (limits.OverLimit, limits.Frozen) as refusal:
         return str(refusal)
     return ""
@@ -201,7 +201,7 @@ def sent_before(request: PortalRequest, wanted: Order) -> bool:
 
 def confirm(request: PortalRequest, key: StoredKey, wanted: Order, form: OrderForm) -> HttpResponse:
     """Record the order, or ask a second person for it. The same form sent twice leads to the same page."""
-    asked: dict[str, Any] = {"user": request.user, "key": key, "origin": Origin.of(request), "now": db_now()}
+    asked: dict[str, Any] = {"user": request.user, "key": key, "origin": Origin.of(request), "now": clock.now()}
     reason = form.cleaned_data["reason"]
     try:
         if limits.needs_approval(request.team, wanted.cost):

@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _q
 from typing import Any
 
 from django.db import models, transaction
-from django.utils import timezone
 
+from portal import clock
 from portal.accounts.models import Team, User
 from portal.audit.models import Entry, Head
 from portal.audit.origin import Origin
@@ -71,10 +72,12 @@ def record(
 def record_all(notes: Iterable[Note], *, team: Team, actor: User | None) -> list[Entry]:
     """Append an entry for each note, in their order: as `record`, and in a few statements however many they are."""
     head = _locked(team)
+    # Never before the entry before it, whatever the clock did: a period of time is a run of numbers.
+    now = max(clock.now(), head.at) if head.at else clock.now()
     full = head.number // CHECKPOINT_ENTRIES
     entries = []
     for note in notes:
-        entry = _entry(note, head, team, actor)
+        entry = _entry(note, head, team, actor, now)
         head.number, head.hash, head.at = entry.number, entry.hash, entry.at
         entries.append(entry)
     Entry.objects.bulk_create(entries, batch_size=AT_ONCE)
@@ -87,15 +90,14 @@ def record_all(notes: Iterable[Note], *, team: Team, actor: User | None) -> list
     return entries
 
 
-def _entry(note: Note, head: Head, team: Team, actor: User | None) -> Entry:
+def _entry(note: Note, head: Head, team: Team, actor: User | None, now: datetime) -> Entry:
     for name in _names([note.detail, note.before, note.after]):
         if any(word in name.lower() for word in SECRET_WORDS):
             raise ValueError(f"{name!r} does not belong in the audit log")
     entry = Entry(
         team=team,
         number=head.number + 1,
-        # Never before the entry before it, whatever the clock did: a period of time is a run of numbers.
-        at=max(timezone.now(), head.at) if head.at else timezone.now(),
+        at=now,
         actor=actor,
         actor_name=str(actor)[:150] if actor else "system",
         role=note.origin.role,

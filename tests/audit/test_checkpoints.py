@@ -93,7 +93,7 @@ def test_the_check_keeps_what_it_found_until_all_is_whole_again(log, ada):
 
 def test_time_in_the_log_never_runs_backwards(log, ada, monkeypatch):
     newest = Entry.objects.get(number=5).at
-    monkeypatch.setattr("portal.audit.log.timezone.now", lambda: newest - timedelta(hours=3))
+    monkeypatch.setattr("portal.clock.now", lambda: newest - timedelta(hours=3))
     write(log, ada, count=1)
     assert Entry.objects.get(number=6).at == newest
 

@@ -8,7 +8,6 @@ import pytest
 from django.db.models import Sum
 from django.utils import timezone
 
-from engines import clock as clocks
 from engines.controlplane import cloud as machines
 from engines.controlplane import keys, money
 from engines.controlplane.enums import EntryKind, InstanceStatus
@@ -23,6 +22,7 @@ from engines.money.buy import rent
 from engines.money.models import Freeze, Limits, Proposal
 from engines.money.order import Order
 from engines.operations.moves import CREATE_MOVES, EXTEND_MOVES, Decider
+from portal import clock as clocks
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store

@@ -1,7 +1,7 @@
 """A fleet for the cast of tests/conftest.py: one engine, read a moment ago, and Olga's key to it."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,9 +12,14 @@ from engines.operations.request import Wish, request
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
+from tests.clock import NOON as NOW
+from tests.clock import Clock
 from tests.engines.scripted_api import ScriptedApi
 
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch):
+    return Clock.hold(monkeypatch)
 
 
 def dto(uid="eng_1", name="gpu-1", status="running", busy=(), workers=2, **more):

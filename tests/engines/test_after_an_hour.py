@@ -15,7 +15,7 @@ AN_HOUR_LATER = NOW + timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def an_hour_later(monkeypatch):
-    monkeypatch.setattr("engines.snapshots.db_now", lambda: AN_HOUR_LATER)
+    monkeypatch.setattr("portal.clock.now", lambda: AN_HOUR_LATER)
 
 
 def test_d12_after_an_hour_without_workers_the_state_is_read_and_no_time_is_invented(operation):

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from engines.clock import now as db_now
 from engines.enums import State, Verb
 from engines.models import Operation
 from engines.operations.request import request
+from portal import clock
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from tests.engines.conftest import NOW, dto, put, read, wish
@@ -29,7 +29,7 @@ def ended(engine, acme_connection, olga, olgas_key):
     """Return an operation of this verb that has failed, on an engine that it could be asked of again."""
 
     def _ended(verb, state=State.FAILED, **changes):
-        read(acme_connection, dto(status="stopped" if verb == "delete" else "running", **MACHINE), at=db_now())
+        read(acme_connection, dto(status="stopped" if verb == "delete" else "running", **MACHINE), at=clock.now())
         asked = wish(verb=Verb(verb), parameters=PARAMETERS.get(verb, {}), deadline=timedelta(hours=6), **changes)
         origin = Origin(request_id="req-1", address="", role="operator")
         made = request(asked, engine=engine, user=olga, key=olgas_key, origin=origin, now=NOW)
@@ -108,7 +108,7 @@ def test_an_operation_of_another_verb_or_one_that_is_open_is_not_linked(adas, en
 
 @pytest.fixture
 def stuck(operation, acme_connection):
-    read(acme_connection, dto(status="draining", busy=["task_1"]), at=db_now())
+    read(acme_connection, dto(status="draining", busy=["task_1"]), at=clock.now())
     waiting = [{"task_id": "task_1", "app": "render", "worker": "gpu-1-cpu-0", "since": ""}]
     return put(operation, "stuck", progress={"idle": 1, "total": 2, "waiting": waiting})
 
@@ -134,7 +134,7 @@ def test_a_stop_in_place_of_a_stuck_drain_is_typed(adas, stuck):
 
 
 def test_a_stop_of_an_offline_engine_lists_what_is_cut(adas, stuck, acme_connection):
-    read(acme_connection, dto(status="disconnected", busy=["task_1"]), at=db_now())
+    read(acme_connection, dto(status="disconnected", busy=["task_1"]), at=clock.now())
     assert "What still runs is cut: render on gpu-1-cpu-0" in words(adas.get("/engines/eng_1/stop/"))
 
 
@@ -149,4 +149,4 @@ def test_waiting_on_sets_a_new_deadline(adas, stuck):
     adas.post(f"/operations/{stuck.pk}/keep-waiting/")
     stuck.refresh_from_db()
     assert stuck.state == State.WORKING
-    assert stuck.deadline_at > db_now() + timedelta(minutes=119)
+    assert stuck.deadline_at > clock.now() + timedelta(minutes=119)

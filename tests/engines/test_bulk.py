@@ -7,12 +7,12 @@ from html import unescape
 import pytest
 
 from engines.bulk import outcomes
-from engines.clock import now
 from engines.enums import State
 from engines.models import Batch, Engine, Operation
 from engines.operations import turns
 from engines.operations.moves import Decider, move_all
 from engines.operations.send import send
+from portal import clock
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.audit.verify import verify
@@ -353,7 +353,7 @@ def test_the_deadline_runs_from_the_turn(olgas, fleet):
 def test_one_that_waits_for_its_turn_is_not_sent(olgas, fleet):
     batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
     waiting = Operation.objects.filter(next_at__isnull=True).first()
-    send(str(waiting.pk), now() + timedelta(hours=1))
+    send(str(waiting.pk), clock.now() + timedelta(hours=1))
     waiting.refresh_from_db()
     assert (waiting.state, waiting.attempts) == ("requested", 0)
 

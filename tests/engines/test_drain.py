@@ -15,7 +15,7 @@ LATER = NOW + timedelta(seconds=30)
 
 @pytest.fixture(autouse=True)
 def at_half_past(monkeypatch):
-    monkeypatch.setattr("engines.snapshots.db_now", lambda: LATER)
+    monkeypatch.setattr("portal.clock.now", lambda: LATER)
 
 
 def after(operation, state, *, status, at=LATER, **more):

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from engines.clock import now as db_now
 from engines.enums import State
 from engines.models import Automation, Engine, Moment, Operation
 from engines.snapshots import refresh
 from engines.tickets import Ticket
+from portal import clock
 from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, dto, put, read
 
@@ -133,7 +133,7 @@ def test_an_odd_engine_hides_no_page(api, acme_connection, olga, olgas_key, clie
     worker["cpus"] = [{"name": odd, "cores": odd, "vram": odd}, odd]
     names = ["name", "status", "engine_version", "created_at", "system_info", "instance", "engine_pin"]
     api.engines["eng_2"] = {"id": "eng_2", **dict.fromkeys(names, odd), "workers": [worker, {**worker, "task_id": "t"}]}
-    refresh(acme_connection.pk, db_now())
+    refresh(acme_connection.pk, clock.now())
     pages = [client_of(olga).get(path).status_code for path in ("/engines/", "/engines/eng_1/", "/engines/eng_2/")]
     assert pages == [200, 200, 200]
 
@@ -168,8 +168,9 @@ def test_a_drain_that_was_sent_cannot_be_cancelled(operation, olga, client_of):
     assert operation.state == State.WORKING
 
 
-def test_a_person_keeps_waiting_for_a_stuck_drain(operation, olga, client_of):
+def test_a_person_keeps_waiting_for_a_stuck_drain(operation, olga, client_of, held):
     put(operation, "stuck")
+    held.advance(hours=3)
     client_of(olga).post(f"/operations/{operation.pk}/keep-waiting/")
     before, state = operation.deadline_at, Operation.objects.get()
     assert (state.state, state.deadline_at > before) == (State.WORKING, True)
@@ -245,7 +246,7 @@ def test_a_worker_that_never_ran_is_missed(operation, olga, client_of, path):
 
 @pytest.mark.parametrize("path", ["/engines/", "/operations/", "/engines/eng_1/"])
 def test_a_worker_that_runs_is_not_missed(operation, olga, client_of, path):
-    Automation.objects.create(worker="w", seen_at=db_now())
+    Automation.objects.create(worker="w", seen_at=clock.now())
     assert "Automation has not run" not in client_of(olga).get(path).content.decode()
 
 
@@ -262,9 +263,10 @@ def test_a_filter_that_was_left_out_is_not_shown_as_in_use(engine, olga, client_
     assert "This filter was left out" in answer.content.decode()
 
 
-def test_the_dialog_says_how_old_its_knowledge_is(engine, olga, olgas_key, client_of):
+def test_the_dialog_says_how_old_its_knowledge_is(engine, olga, olgas_key, client_of, held):
+    held.advance(minutes=10)
     assert "what runs now may differ" in client_of(olga).get(DRAIN).content.decode()
-    Connection.objects.update(refreshed_at=db_now())
+    Connection.objects.update(refreshed_at=clock.now())
     assert "what runs now may differ" not in client_of(olga).get(DRAIN).content.decode()
 
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from engines.clock import now as db_now
 from engines.models import Engine, Extension, Operation
+from portal import clock
 from portal.accounts.models import Membership
 from portal.vault.keys import Secret, store
 from tests.engines.conftest import dto, put, read
@@ -20,7 +20,7 @@ def paid(acme_connection):
     """Have the engine read as a rented one whose paid time ends in so many hours."""
 
     def _paid(hours, **changes):
-        at = db_now()
+        at = clock.now()
         ends = (at + timedelta(hours=hours)).isoformat()
         machine = {"cloud": "local", "status": "active", "hourly_price": 250, "auto_delete": {"date_threshold": ends}}
         read(acme_connection, dto(**{"busy": ["task_1"], "instance": machine, **changes}), at=at)
@@ -98,7 +98,7 @@ def test_who_was_told_drains_with_one_click_and_nothing_is_bought(olgas, paid):
 @pytest.mark.parametrize(("hours", "tone"), [(0.5, "tone-bad"), (5, "tone-wait"), (20, "tone-info"), (30, None)])
 @pytest.mark.parametrize("page", ["/engines/eng_1/", "operation"])
 def test_a_drain_under_way_warns_as_its_paid_time_comes_near(operation, olgas, paid, hours, tone, page):
-    put(operation, "working", deadline_at=db_now() + timedelta(hours=2))
+    put(operation, "working", deadline_at=clock.now() + timedelta(hours=2))
     paid(hours, status="draining")
     shown = olgas.get(f"/operations/{operation.pk}/" if page == "operation" else page).content.decode()
     assert (FIRST in shown) is (tone is not None)
@@ -107,5 +107,5 @@ def test_a_drain_under_way_warns_as_its_paid_time_comes_near(operation, olgas, p
 
 def test_a_drain_that_has_ended_warns_no_more(operation, olgas, paid):
     paid(0.5, status="stopped", busy=[])
-    put(operation, "succeeded", finished_at=db_now())
+    put(operation, "succeeded", finished_at=clock.now())
     assert FIRST not in words(olgas.get(f"/operations/{operation.pk}/"))

@@ -159,7 +159,7 @@ def test_the_sweep_brings_a_drain_to_its_end_without_any_message(api, operation)
 
 def test_the_lease_begins_with_the_claim_however_long_ago_the_work_was_found(api, operation, monkeypatch):
     seen = []
-    monkeypatch.setattr("engines.operations.send.db_now", lambda: NOW + timedelta(minutes=5))
+    monkeypatch.setattr("portal.clock.now", lambda: NOW + timedelta(minutes=5))
     monkeypatch.setattr("engines.operations.send.client_for", lambda *_, **__: seen.append(leases()) or client_for(*_))
     sent(operation, NOW)
     assert seen == [NOW + timedelta(minutes=6)]
@@ -171,7 +171,7 @@ def leases():
 
 def test_a_reading_begun_during_the_call_proves_nothing(api, operation, monkeypatch):
     clock = iter([NOW, NOW + timedelta(seconds=30)])  # the claim, the answer
-    monkeypatch.setattr("engines.operations.send.db_now", lambda: next(clock, NOW + timedelta(seconds=30)))
+    monkeypatch.setattr("portal.clock.now", lambda: next(clock, NOW + timedelta(seconds=30)))
     sent(operation)
     read(operation.engine.connection, dto(busy=["task_1"]), at=NOW + timedelta(seconds=10))
     operation.refresh_from_db()

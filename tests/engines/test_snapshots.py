@@ -8,9 +8,9 @@ from django.db import connection as db
 
 from engines import snapshots
 from engines.api.errors import ApiBusy, NoAnswer
-from engines.clock import now as db_now
 from engines.models import Engine
 from engines.snapshots import columns, fingerprint, look_soon, refresh, seen_at
+from portal import clock
 from portal.accounts.models import User
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
@@ -118,13 +118,13 @@ def test_a_key_of_somebody_who_was_switched_off_is_not_used(api, fleet, olga):
 
 def test_a_look_asked_for_during_a_pass_is_not_forgotten_at_its_end(api, fleet, monkeypatch):
     def asked(client, connection, now):
-        look_soon(connection, db_now())
+        look_soon(connection, clock.now())
         return read_with(client, connection, now)
 
     read_with = snapshots._read_with
     monkeypatch.setattr(snapshots, "_read_with", asked)
     again(fleet)
-    assert fleet.refresh_due_at < db_now() + timedelta(seconds=2)
+    assert fleet.refresh_due_at < clock.now() + timedelta(seconds=2)
 
 
 def test_a_key_entered_while_a_reading_fails_has_the_fleet_read_at_once(api, fleet, monkeypatch):
@@ -143,7 +143,7 @@ def test_an_api_that_asks_for_a_pause_gets_it(api, fleet, monkeypatch):
 
     monkeypatch.setattr(snapshots, "_read_with", busy)
     again(fleet)
-    assert fleet.refresh_due_at > db_now() + timedelta(seconds=100)
+    assert fleet.refresh_due_at > clock.now() + timedelta(seconds=100)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from engines.bulk import Words, plan, start
-from engines.clock import now
 from engines.enums import Verb
 from engines.models import Batch, Engine, Operation
 from engines.operations import sweep, together
 from engines.operations.together import send_batch
+from portal import clock
 from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
@@ -34,7 +34,7 @@ def begin(acme, olga, fleet):
         made = plan(verb, Engine.objects.all(), team=acme, user=olga, role="operator")
         said = Words("r", timedelta(hours=2), **words)
         origin = Origin(request_id="req-7", role="operator")
-        return start(made, said, batch_id=uuid.uuid4(), team=acme, user=olga, origin=origin, now=now())
+        return start(made, said, batch_id=uuid.uuid4(), team=acme, user=olga, origin=origin, now=clock.now())
 
     return begun
 
@@ -51,7 +51,7 @@ def posts(api):
 
 
 def test_each_engine_is_asked_once(begin, api):
-    send_batch(begin().pk, now())
+    send_batch(begin().pk, clock.now())
     assert sorted(posts(api)) == sorted(f"POST /engines/eng_{n}/drain" for n in range(NUMBER))
     assert states() == {"accepted": NUMBER}
 
@@ -72,14 +72,14 @@ def alone(batch_id):
     from django.db import connection
 
     try:
-        send_batch(batch_id, now())
+        send_batch(batch_id, clock.now())
     finally:
         connection.close()
 
 
 def test_the_sweep_finds_a_batch_that_nobody_was_woken_for(begin, api):
     batch = begin()
-    jobs = [job for job in sweep.due(now()) if job.func is send_batch]
+    jobs = [job for job in sweep.due(clock.now()) if job.func is send_batch]
     assert [job.args[0] for job in jobs] == [batch.pk]
     jobs[0]()
     assert states() == {"accepted": NUMBER}
@@ -88,28 +88,28 @@ def test_the_sweep_finds_a_batch_that_nobody_was_woken_for(begin, api):
 def test_a_single_operation_comes_before_a_batch(begin, api, operation_of):
     begin()
     operation_of("eng_x")
-    assert next(iter(sweep.due(now()))).func is not send_batch
+    assert next(iter(sweep.due(clock.now()))).func is not send_batch
 
 
 def test_an_api_that_asks_for_a_pause_gets_one_for_the_whole_batch(begin, api):
     for n in range(NUMBER):
         api.trouble[f"POST /engines/eng_{n}/drain"] = (429, "rate_limited")
     batch = begin()
-    send_batch(batch.pk, now())
+    send_batch(batch.pk, clock.now())
     assert len(posts(api)) == 1
     assert states() == {"requested": NUMBER}
-    assert not Operation.objects.filter(next_at__lte=now()).exists()
+    assert not Operation.objects.filter(next_at__lte=clock.now()).exists()
 
 
 def test_the_one_that_was_turned_away_is_the_first_to_be_sent_again(begin, api):
     batch = begin()
     first = Operation.objects.order_by("next_at", "pk").first().engine.uid
     api.trouble[f"POST /engines/{first}/drain"] = (429, "rate_limited")
-    send_batch(batch.pk, now())
+    send_batch(batch.pk, clock.now())
     api.trouble.clear()
     api.requests.clear()
-    Operation.objects.update(next_at=now())
-    send_batch(batch.pk, now())
+    Operation.objects.update(next_at=clock.now())
+    send_batch(batch.pk, clock.now())
     assert posts(api)[0] == f"POST /engines/{first}/drain"
 
 
@@ -117,9 +117,9 @@ def test_no_answer_stays_unknown_and_is_not_sent_again(begin, api):
     batch = begin()
     first = Operation.objects.order_by("next_at", "pk").first()
     api.trouble[f"POST /engines/{first.engine.uid}/drain"] = "reset after"
-    send_batch(batch.pk, now())
-    Operation.objects.filter(state="requested").update(next_at=now())
-    send_batch(batch.pk, now())
+    send_batch(batch.pk, clock.now())
+    Operation.objects.filter(state="requested").update(next_at=clock.now())
+    send_batch(batch.pk, clock.now())
     first.refresh_from_db()
     assert (first.state, len(posts(api))) == ("unknown", NUMBER)
 
@@ -127,21 +127,21 @@ def test_no_answer_stays_unknown_and_is_not_sent_again(begin, api):
 def test_refusals_are_one_outcome_each(begin, api):
     for n in range(5):
         api.trouble[f"POST /engines/eng_{n}/drain"] = (409, "engine_offline")
-    send_batch(begin().pk, now())
+    send_batch(begin().pk, clock.now())
     assert states() == {"refused": 5, "accepted": NUMBER - 5}
 
 
 def test_who_lost_the_right_meanwhile_has_nothing_sent(begin, api, olga):
     batch = begin()
     Membership.objects.filter(user=olga).update(role="viewer")
-    send_batch(batch.pk, now())
+    send_batch(batch.pk, clock.now())
     assert (posts(api), states()) == ([], {"cancelled": NUMBER})
 
 
 def test_without_the_key_nothing_is_sent(begin, api):
     batch = begin()
     StoredKey.objects.all().delete()
-    send_batch(batch.pk, now())
+    send_batch(batch.pk, clock.now())
     assert (posts(api), states()) == ([], {"cancelled": NUMBER})
 
 
@@ -150,7 +150,7 @@ def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
     times = iter([0.0] + [together.WINDOW + 1] * 1000)
     monkeypatch.setattr(together, "boot", lambda: next(times))
     monkeypatch.setattr(together, "SECONDS", 0.0)
-    handful = together._claim(batch.pk, 4, now())
+    handful = together._claim(batch.pk, 4, clock.now())
     with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
         together.Handful(handful, pool, together.Clients(stack)).send()
     assert (posts(api), states()) == ([], {"requested": NUMBER})
@@ -158,7 +158,7 @@ def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
 
 def test_a_worker_that_came_too_late_changes_nothing(begin, api):
     batch = begin()
-    handful = together._claim(batch.pk, 4, now())
+    handful = together._claim(batch.pk, 4, clock.now())
     Operation.objects.filter(pk=handful[0].pk).update(state="unknown", fence=9)
     with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
         ended = together.Handful(handful, pool, together.Clients(stack)).send()
@@ -168,16 +168,16 @@ def test_a_worker_that_came_too_late_changes_nothing(begin, api):
 
 def test_the_log_has_every_refusal_once(begin, api):
     api.trouble["POST /engines/eng_3/drain"] = (409, "engine_offline")
-    send_batch(begin().pk, now())
+    send_batch(begin().pk, clock.now())
     assert Entry.objects.filter(action="operation.refused", target_id="eng_3").count() == 1
 
 
 def test_in_turns_the_rest_follows_when_readings_show_that_the_first_are_back(begin, api, acme_connection):
     batch = begin(Verb.UPDATE, version="stable", in_turn=True)
     for _ in range(20):
-        send_batch(batch.pk, now())
+        send_batch(batch.pk, clock.now())
         assert Operation.objects.filter(state="accepted").count() <= NUMBER * 0.3
-        after = now() + timedelta(seconds=1)
+        after = clock.now() + timedelta(seconds=1)
         read(acme_connection, *[dto | {"engine_version": "v2"} for dto in asked(api)], at=after)
     assert states() == {"succeeded": NUMBER}
     assert Batch.objects.get().in_turn is False
@@ -196,6 +196,6 @@ def operation_of(acme_connection, olga, olgas_key):
     def made(uid):
         read(acme_connection, dto(uid=uid, name=uid))
         engine = Engine.objects.get(uid=uid)
-        return request(wish(), engine=engine, user=olga, key=olgas_key, origin=Origin(role="operator"), now=now())
+        return request(wish(), engine=engine, user=olga, key=olgas_key, origin=Origin(role="operator"), now=clock.now())
 
     return made

@@ -23,7 +23,7 @@ MACHINE = {"instance": {"cloud": "local", "status": "active"}}
 def later(monkeypatch):
     """Readings are settled half a minute after everything was sent."""
     clock = {"now": NOW + timedelta(seconds=30)}
-    monkeypatch.setattr("engines.snapshots.db_now", lambda: clock["now"])
+    monkeypatch.setattr("portal.clock.now", lambda: clock["now"])
     return clock
 
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from engines.clock import now as db_now
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import Busy, request
 from engines.operations.send import send
 from engines.operations.sweep import due
+from portal import clock
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
@@ -90,7 +90,7 @@ def test_nothing_is_sent_while_it_waits(waiting, api):
 
 
 def test_seen_again_it_is_sent_at_once_with_its_deadline_from_then(waiting, api, monkeypatch):
-    monkeypatch.setattr("engines.snapshots.db_now", lambda: LATER)
+    monkeypatch.setattr("portal.clock.now", lambda: LATER)
     assert seen(waiting, "running").state == State.REQUESTED
     assert (waiting.next_at, waiting.deadline_at) == (LATER, LATER + timedelta(hours=2))
     api.engines["eng_1"] = dto(status="running")
@@ -129,7 +129,7 @@ def test_offline_again_before_it_was_sent_it_waits_on_until_its_end(waiting, api
     seen(waiting, "running")
     api.engines["eng_1"] = dto(status="running")
     api.trouble["POST /engines/eng_1/drain"] = (409, "engine_offline")
-    send(str(waiting.pk), db_now() + timedelta(minutes=5))
+    send(str(waiting.pk), clock.now() + timedelta(minutes=5))
     assert fresh(waiting).state == State.WAITING
     assert waiting.next_at == end
 
@@ -158,7 +158,7 @@ def test_it_is_seen_on_the_engine_and_among_what_is_under_way(waiting, olgas):
 def test_who_may_no_longer_drain_has_it_ended_when_the_engine_is_back(waiting, olga, api, acme):
     olga.memberships.filter(team=acme).update(role="viewer")
     seen(waiting, "running")
-    send(str(waiting.pk), db_now() + timedelta(minutes=5))
+    send(str(waiting.pk), clock.now() + timedelta(minutes=5))
     assert fresh(waiting).state == State.CANCELLED
     assert api.sent("POST", "/engines/eng_1/drain") == []
 

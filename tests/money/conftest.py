@@ -1,53 +1,30 @@
 """A cloud engine for the cast: paid for some hours more, sold by an API that keeps its own books."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.db.models import Sum
 
-from engines import clock as clocks
 from engines import snapshots
 from engines.models import Engine, LedgerEntry, Operation
 from engines.money import amounts, send
 from engines.money.buy import buy
 from engines.money.quote import Quote
 from engines.operations.sweep import due
+from portal import clock as clocks
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
+from tests.clock import NOON, Clock
 from tests.money.paid_api import PaidApi
 
-NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ORIGIN = Origin(request_id="req-1", address="10.0.0.9", role="billing")
-
-
-class Clock:
-    """The database's clock and the machine's, both held by the test."""
-
-    def __init__(self):
-        self.at, self.booted = NOON, 5000.0
-
-    def now(self):
-        return self.at
-
-    def boot(self):
-        return self.booted
-
-    def advance(self, **by):
-        self.at += timedelta(**by)
-        self.booted += timedelta(**by).total_seconds()
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    held = Clock()
-    monkeypatch.setattr(clocks, "now", held.now)
-    monkeypatch.setattr(clocks, "boot", held.boot)
-    users = ("snapshots", "operations.extend", "views.extend", "views.cloud_time")
-    for user in [f"engines.{name}" for name in users]:
-        monkeypatch.setattr(f"{user}.db_now", held.now)
-    return held
+    return Clock.hold(monkeypatch)
 
 
 @pytest.fixture

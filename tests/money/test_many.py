@@ -17,9 +17,8 @@ DOLLAR = 100 * CENT
 
 
 @pytest.fixture
-def fleet(acme_connection, api, engine, bills_key, monkeypatch, clock):
+def fleet(acme_connection, api, engine, bills_key, clock):
     """Three rented machines at 250 cents an hour, paid until different times."""
-    monkeypatch.setattr("engines.views.bulk.db_now", clock.now)
     for number in (2, 3):
         api.add(f"eng_{number}", NOON + timedelta(hours=5 * number))
     return [seen(acme_connection, api, f"eng_{number}") for number in (1, 2, 3)]

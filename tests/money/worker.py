@@ -9,8 +9,8 @@ import httpcore
 
 django.setup()
 
-from engines import clock  # noqa: E402
 from engines.operations.send import send  # noqa: E402
+from portal import clock  # noqa: E402
 
 
 def die(*_, **__):

@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from engines.clock import now
 from engines.models import Freeze
+from portal import clock
 from portal.accounts.models import Team
 from portal.audit.log import record
 from portal.live.bus import publish
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         if lift:
             changed = Freeze.objects.filter(team=None).delete()[0] > 0
         else:
-            facts = {"at": now(), "by": BY, "reason": reason}
+            facts = {"at": clock.now(), "by": BY, "reason": reason}
             changed = Freeze.objects.get_or_create(team=None, defaults=facts)[1]
         for team in Team.objects.order_by("pk") if changed else ():
             action = "cloudtime.thawed" if lift else "cloudtime.frozen"

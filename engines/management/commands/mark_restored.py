@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from engines.clock import now
 from engines.restored import hold_back
+from portal import clock
 from portal.accounts.models import Team
 
 
@@ -16,5 +16,5 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        held = sum(hold_back(team, now()) for team in Team.objects.order_by("pk"))
+        held = sum(hold_back(team, clock.now()) for team in Team.objects.order_by("pk"))
         self.stdout.write(f"{held} operations will not be sent.")
