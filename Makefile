@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" pyproject.toml
 # Three at a time on two cores: they wait as much as they work. With PostgreSQL beside them, two.
 PROCESSES := -m processes -n 3 --dist loadfile
 # Several API processes want PostgreSQL, so that is where they are tried.
@@ -24,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 export SECONDS SEED
-.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser check nemesis bench screenshots clean
+.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser check nemesis bench lock screenshots clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 32
@@ -50,7 +52,7 @@ test-browser: $(VENV)/test.stamp ## the tests in Chromium
 	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest -m browser
 
-check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migrations, deployment, known vulnerabilities
+check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migrations, deployment, bill of materials, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/check
@@ -58,7 +60,12 @@ check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migratio
 	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-file $(VENV)/sbom.cdx.json $(VENV)/runtime
 	$(BIN)/python -m tests.vulnerabilities $(VENV)/runtime
+
+lock: $(VENV)/test.stamp ## write what pyproject.toml asks for, and what that needs, with hashes; UPGRADE=1 takes newer ones
+	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --constraints requirements.txt --output-file tests/requirements.txt
 
 nemesis: $(VENV)/test.stamp ## random people while everything dies, for 20 minutes; SECONDS=180 SEED=7 choose another run
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
@@ -91,7 +98,7 @@ $(VENV)/run.stamp: requirements.txt | $(BIN)/python
 # Without the test tools: what they bring along must not hide a hole in requirements.txt.
 $(VENV)/runtime.stamp: requirements.txt | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/runtime
-	@$(VENV)/runtime/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(VENV)/runtime/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: tests/requirements.txt $(VENV)/run.stamp
