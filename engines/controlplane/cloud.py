@@ -25,6 +25,7 @@ LOOK_SELDOM = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine back
 ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
+ABSENCE_SETTLES = timedelta(minutes=5)  # a machine that cannot be found for so long is gone
 AT_ONCE = 20  # machines looked at in one round
 
 
@@ -195,13 +196,18 @@ def _time_is_up(instance: Instance) -> bool:
 
 
 def _observe(instance: Instance) -> None:
-    machine = clouds.provider(instance.cloud).info(instance.machine_id)
+    provider = clouds.provider(instance.cloud)
+    # An address that is wrong, or a copy that lags behind, answers 404 as well: the list has to agree.
+    machine = provider.info(instance.machine_id) or provider.find(instance.name)
+    deleting = instance.status == InstanceStatus.DELETING
+    if machine is None and not deleting:
+        _missing(instance)
+        return
     if machine is None or machine.status == InstanceStatus.DELETED:
         _gone(instance)
         return
-    deleting = instance.status == InstanceStatus.DELETING
     if deleting and machine.status != InstanceStatus.DELETING:
-        clouds.provider(instance.cloud).delete(instance.machine_id)  # it said yes and did not do it
+        provider.delete(instance.machine_id)  # it said yes and did not do it
     seldom = machine.status == InstanceStatus.ACTIVE and not deleting
     _note(
         instance,
@@ -211,10 +217,26 @@ def _observe(instance: Instance) -> None:
         ssh_port=machine.ssh_port,
         cost=machine.cost,
         error=machine.error,
+        missing_since=None,
         attempts=0,
         # Not later than its end, and not more often than once a second.
         next_at=min(now() + (LOOK_SELDOM if seldom else LOOK_OFTEN), max(instance.delete_at, now() + SECOND)),
     )
+
+
+def _missing(instance: Instance) -> None:
+    """The cloud does not know a machine that nobody gave back: believe it once it has said so for a while.
+
+    Never of an engine that is connected, whose tasks would be cut: its machine is somewhere.
+    """
+    since = instance.missing_since or now()
+    engine = Engine.objects.get(pk=instance.engine_id)
+    if now() - since >= ABSENCE_SETTLES and not engine.online:
+        clouds.provider(instance.cloud).delete(instance.machine_id)  # should it be there after all, it costs no more
+        _gone(instance)
+        return
+    error = f"the cloud has not known this machine since {since:%Y-%m-%d %H:%M:%S %Z}"
+    _note(instance, missing_since=since, error=error, next_at=now() + LOOK_OFTEN)
 
 
 def _gone(instance: Instance) -> None:

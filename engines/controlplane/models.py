@@ -309,6 +309,7 @@ class Instance(models.Model):
     error = models.TextField(default="")
     tear_down = models.BooleanField(default=False)  # it shall go; asked of the provider until that says yes
     restart_asked = models.BooleanField(default=False)  # sent at most once
+    missing_since = models.DateTimeField(null=True)  # the provider has known no such machine
     attempts = models.PositiveIntegerField(default=0)  # of what is being asked now
     next_at = models.DateTimeField(default=now)  # when to look at the provider again; also the lease of who looks
     ordered_at = models.DateTimeField(default=now)

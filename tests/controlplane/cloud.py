@@ -72,7 +72,7 @@ class Cloud:
         self._act("set_auto_delete", lambda: self.ends.update({machine_id: delete_at}))
 
     def delete(self, machine_id):
-        self._act("delete", lambda: self.machines[machine_id].update(status="deleting"))
+        self._act("delete", lambda: self.machines.get(machine_id, {}).update(status="deleting"))
 
     def restart(self, machine_id):
         self._act("restart")

@@ -476,11 +476,51 @@ def test_a_machine_whose_time_is_nearly_over_gets_no_new_task(caller, rented, qu
     assert (task.worker_id, task.waiting_for) == (None, "paid_time_ending")
 
 
-def test_a_machine_that_vanished_takes_its_engine_with_it(caller, rented, cloud):
+def test_a_machine_that_vanished_takes_its_engine_with_it_once_the_cloud_has_said_so_for_a_while(
+    caller, rented, cloud, later
+):
     cloud.machines.clear()
+    rented.hang_up()
+    look_again()
+    shown = caller.get(f"/engines/{rented.id}").json()
+    assert (shown["status"], shown["instance"]["status"]) == ("disconnected", "active")
+    assert "has not known this machine since" in shown["instance"]["error"]
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
     look_again()
     shown = caller.get(f"/engines/{rented.id}").json()
     assert (shown["status"], shown["instance"]["status"]) == ("stopped", "deleted")
+    assert cloud.count("delete") == 1
+
+
+def test_a_cloud_that_denies_a_machine_for_a_moment_takes_nothing_from_its_engine(caller, rented, cloud, later):
+    rented.hang_up()
+    forgotten, cloud.machines = cloud.machines, {}
+    look_again()
+    cloud.machines = forgotten
+    later(60)
+    look_again()
+    cloud.machines = {}
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    key = Instance.objects.get(engine=rented.id).key
+    assert (rented.row.state, key.revoked_at, cloud.count("delete")) == ("running", None, 0)
+
+
+def test_a_machine_whose_engine_is_connected_is_not_gone_whatever_the_cloud_says(rented, cloud, later):
+    cloud.machines.clear()
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    assert (rented.row.state, Instance.objects.get(engine=rented.id).status) == ("running", "active")
+
+
+def test_a_machine_that_the_list_still_has_is_not_gone(rented, cloud, monkeypatch, later):
+    rented.hang_up()
+    monkeypatch.setattr(cloud, "info", lambda machine_id: None)
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    assert (rented.row.state, Instance.objects.get(engine=rented.id).missing_since) == ("running", None)
 
 
 def test_the_balance_is_shown_in_microcents(caller, team, funds):
