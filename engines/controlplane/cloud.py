@@ -6,8 +6,10 @@ says that they were; what shall be (an end, a deletion) is asked until the provi
 """
 
 import logging
+import time
 from datetime import datetime, timedelta
 
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.timezone import now
 
@@ -27,6 +29,7 @@ LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine bac
 ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
 ABSENCE_SETTLES = timedelta(minutes=5)  # a machine that cannot be found for so long is gone
 AT_ONCE = 20  # machines looked at in one round
+ROUND_SECONDS = 30.0  # after which a round begins with no other machine
 
 
 def machine_of(engine: Engine) -> Instance | None:
@@ -82,11 +85,12 @@ def _undo(instance: Instance, why: str) -> None:
         _end(engine, instance)
 
 
-def look_around() -> None:
-    """Look after every machine that is due."""
-    due = Instance.objects.filter(next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+def look_around(machines: Q = Q()) -> None:
+    """Look after every one of these machines that is due."""
+    due = Instance.objects.filter(machines, next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+    until = time.monotonic() + ROUND_SECONDS
     for instance_id, at in due.order_by("next_at").values_list("pk", "next_at")[:AT_ONCE]:
-        instance = _claimed(instance_id, at)
+        instance = _claimed(instance_id, at) if time.monotonic() < until else None
         if instance is None:
             continue
         try:

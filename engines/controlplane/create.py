@@ -42,7 +42,7 @@ def create(team: Team, asked: CreateIn, key: ApiKey) -> Engine:
 def _offer(asked: InstanceIn) -> dict[str, Any]:
     """Return the InstanceType that is asked for, with the price of its region and rental."""
     try:
-        types = clouds.types()
+        types = clouds.types(asked.cloud)
     except (Refused, Unclear) as trouble:
         raise Problem(502, "provider_unclear", f"The cloud's offers cannot be read now: {trouble}") from trouble
     for each in types:

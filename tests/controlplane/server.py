@@ -166,9 +166,9 @@ class Line:
         self._until_hung_up.close()
 
 
-def until(condition, what):
+def until(condition, what, seconds=PATIENCE):
     """Wait for something that another process brings about, and return it."""
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > limit:
             raise AssertionError(f"waited in vain for {what}")
