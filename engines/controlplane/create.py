@@ -34,7 +34,7 @@ def create(team: Team, asked: CreateIn, key: ApiKey) -> Engine:
     try:
         cloud.order(instance, order)
     except Refused as refusal:
-        Engine.objects.filter(pk=instance.engine_id).update(deleted_at=now())
+        Engine.objects.filter(pk=instance.engine_id).update(deleted_at=now(), updated_at=now())
         raise Problem(400, "create_failed", f"The cloud refused: {refusal} Nothing was spent.") from refusal
     return instance.engine
 
