@@ -8,6 +8,7 @@ says that they were; what shall be (an end, a deletion) is asked until the provi
 import logging
 import time
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -16,7 +17,7 @@ from django.utils.timezone import now
 from engines.controlplane import clouds, money, states
 from engines.controlplane.enums import EngineState, EntryKind, FollowUp, InstanceStatus
 from engines.controlplane.models import ApiKey, Engine, Extension, Instance, LedgerEntry, atomic
-from engines.controlplane.providers.base import Order, Refused, Unclear
+from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
 from engines.controlplane.wakeups import CLOUD, seen, wake
 
 log = logging.getLogger(__name__)
@@ -156,11 +157,11 @@ def _restart(instance: Instance) -> None:
 
 def _over(instance: Instance) -> bool:
     """Whether it shall go: asked for, or the paid time or the allowed money is at its end."""
-    if instance.tear_down:
+    if instance.tear_down or _spent(instance):
         return True
     if Extension.objects.filter(engine=instance.engine_id, state="held").exists():
         return False  # its end may have moved already; that is settled first
-    return instance.delete_at <= now() or _spent(instance)
+    return instance.delete_at <= now()
 
 
 def _spent(instance: Instance) -> bool:
@@ -221,11 +222,21 @@ def _observe(instance: Instance) -> None:
         ssh_port=machine.ssh_port,
         cost=machine.cost,
         error=machine.error,
+        **_terms(machine, instance),
         missing_since=None,
         attempts=0,
         # Not later than its end, and not more often than once a second.
         next_at=min(now() + (LOOK_SELDOM if seldom else LOOK_OFTEN), max(instance.delete_at, now() + SECOND)),
     )
+
+
+def _terms(machine: Machine, instance: Instance) -> dict[str, Any]:
+    """What the machine is and costs an hour from now on, where the provider says so."""
+    price, kind = machine.facts.get("hourly_price"), machine.facts.get("shade_instance_type")
+    return {
+        "hourly_price": price if type(price) is int and 0 < price < 2**31 else instance.hourly_price,
+        "instance_type": kind[:100] if isinstance(kind, str) and kind else instance.instance_type,
+    }
 
 
 def _missing(instance: Instance) -> None:
