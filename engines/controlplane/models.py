@@ -387,6 +387,7 @@ class Answered(models.Model):
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField(null=True)
     body = models.TextField(default="")
+    messages = models.JSONField(default=list)
     created_at = models.DateTimeField(default=now)
 
     class Meta:

@@ -36,6 +36,10 @@ class Problem(Exception):
         return HTTPStatus(self.status).phrase
 
 
+class NotBegun(Problem):
+    """Nothing was done, whatever the status says: the same request may be sent again under its Idempotency-Key."""
+
+
 def from_status(status: int) -> Problem:
     """Return a problem for a bare status code."""
     code = CODES.get(status, "internal_error" if status >= 500 else "invalid_request")

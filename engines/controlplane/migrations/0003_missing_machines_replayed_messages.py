@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
+            model_name="answered",
+            name="messages",
+            field=models.JSONField(default=list),
+        ),
+        migrations.AddField(
             model_name='instance',
             name='missing_since',
             field=models.DateTimeField(null=True),

@@ -52,6 +52,7 @@ def list_keys(request: HttpRequest, asked: s.ListIn | None = None) -> HttpRespon
 
 
 @router.delete("/apikeys/{key_id}", response={204: None, **PROBLEMS}, auth=Bearer("apikeys:write"))
+@once
 def delete_key(request: HttpRequest, key_id: str) -> HttpResponse:
     """Revoke a key, the calling one too. Engines that are connected with it are let go within seconds."""
     rows = ApiKey.objects.filter(team=team_of(request), pk=key_id, revoked_at__isnull=True)
