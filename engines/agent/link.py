@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from engines import wire
-from engines.agent import host
+from engines.agent import host, proof
 from engines.agent.backoff import LIMIT_SECONDS, Backoff
 from engines.agent.config import Config
 from engines.agent.engine import REFUSED, REPLACED, Engine
@@ -155,6 +155,7 @@ class Link:
     def _welcomed(self) -> None:
         self._was_welcome = True
         self._backoff.reset()
+        proof.welcomed()
         say(f"connected to {self._config.api_url}")
 
 

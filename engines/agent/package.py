@@ -42,9 +42,10 @@ if os.path.exists("/proc/self/fd"):
     # Held open: another version may take the file's place while this one still runs.
     sys.path[0] = "/proc/self/fd/%d" % os.open(sys.path[0], os.O_RDONLY)
 
+from engines.agent import proof
 from engines.agent.__main__ import main
 
-sys.exit(main())
+sys.exit(proof.run(main))
 """
 
 Channel = Literal["stable", "canary"]

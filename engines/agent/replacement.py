@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from engines.agent import installed
+from engines.agent import installed, proof
 from engines.agent.release import CHUNK, Release, Unfit, fetch
 
 LARGEST_PROGRAM = 1024**3  # bytes, unpacked
@@ -34,7 +34,7 @@ class Replacement:
 
     def __init__(self, file: Path, folder: Path, version: str) -> None:
         self.version = version
-        self.previous = file.with_name(f"{file.name}.previous")
+        self.previous = proof.previous(file)
         self._file = file
         self._folder = folder
         self._swapped = False
@@ -52,6 +52,7 @@ class Replacement:
             if not filecmp.cmp(self.program, self._file, shallow=False):
                 self.previous.unlink(missing_ok=True)
                 _copy(self._file, self.previous)
+                proof.doubt(self._file, self.version)
                 self.program.replace(self._file)
                 self._swapped = True
                 _sync(self._file.parent)
@@ -65,6 +66,7 @@ class Replacement:
         if self._swapped:
             self.previous.replace(self._file)
             self._swapped = False
+            proof.believe(self._file)
 
     def remove(self) -> None:
         """Remove the build where it still waits."""
@@ -194,18 +196,8 @@ def _copy(old: Path, new: Path) -> None:
 def _tidy(place: Path) -> None:
     """Remove what processes that are gone, or this one, left beside the file."""
     for path in place.iterdir():
-        if (left := FOLDER.fullmatch(path.name)) and (int(left[1]) == os.getpid() or not _runs(int(left[1]))):
+        if (left := FOLDER.fullmatch(path.name)) and (int(left[1]) == os.getpid() or not proof.runs(int(left[1]))):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _sync(folder: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 
+from engines.agent import proof
 from engines.agent.config import Config
 from engines.agent.engine import DELIVERY_SECONDS, DONE, LOCKED, RESTART, Engine
 from engines.agent.link import Link
@@ -48,8 +49,7 @@ def _start_again(engine: Engine) -> None:
     """Become the file that lies in this one's place, as it was started. Returns only if that fails."""
     say(f"starting again, process {os.getpid()}")
     try:
-        # The new program opens the state directory anew: this one's lock is not passed on and goes with it.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # as it was started
+        proof.start_again()
     except OSError as error:
         engine.stay(f"{sys.executable} cannot be started: {error.strerror}")
 

@@ -6,15 +6,18 @@ says that they were; what shall be (an end, a deletion) is asked until the provi
 """
 
 import logging
+import time
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, states
 from engines.controlplane.enums import EngineState, EntryKind, FollowUp, InstanceStatus
 from engines.controlplane.models import ApiKey, Engine, Extension, Instance, LedgerEntry, atomic
-from engines.controlplane.providers.base import Order, Refused, Unclear
+from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
 from engines.controlplane.wakeups import CLOUD, seen, wake
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,9 @@ LOOK_SELDOM = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine back
 ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
+ABSENCE_SETTLES = timedelta(minutes=5)  # a machine that cannot be found for so long is gone
 AT_ONCE = 20  # machines looked at in one round
+ROUND_SECONDS = 30.0  # after which a round begins with no other machine
 
 
 def machine_of(engine: Engine) -> Instance | None:
@@ -81,11 +86,12 @@ def _undo(instance: Instance, why: str) -> None:
         _end(engine, instance)
 
 
-def look_around() -> None:
-    """Look after every machine that is due."""
-    due = Instance.objects.filter(next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+def look_around(machines: Q = Q()) -> None:
+    """Look after every one of these machines that is due."""
+    due = Instance.objects.filter(machines, next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+    until = time.monotonic() + ROUND_SECONDS
     for instance_id, at in due.order_by("next_at").values_list("pk", "next_at")[:AT_ONCE]:
-        instance = _claimed(instance_id, at)
+        instance = _claimed(instance_id, at) if time.monotonic() < until else None
         if instance is None:
             continue
         try:
@@ -151,11 +157,11 @@ def _restart(instance: Instance) -> None:
 
 def _over(instance: Instance) -> bool:
     """Whether it shall go: asked for, or the paid time or the allowed money is at its end."""
-    if instance.tear_down:
+    if instance.tear_down or _spent(instance):
         return True
     if Extension.objects.filter(engine=instance.engine_id, state="held").exists():
         return False  # its end may have moved already; that is settled first
-    return instance.delete_at <= now() or _spent(instance)
+    return instance.delete_at <= now()
 
 
 def _spent(instance: Instance) -> bool:
@@ -195,13 +201,18 @@ def _time_is_up(instance: Instance) -> bool:
 
 
 def _observe(instance: Instance) -> None:
-    machine = clouds.provider(instance.cloud).info(instance.machine_id)
+    provider = clouds.provider(instance.cloud)
+    # An address that is wrong, or a copy that lags behind, answers 404 as well: the list has to agree.
+    machine = provider.info(instance.machine_id) or provider.find(instance.name)
+    deleting = instance.status == InstanceStatus.DELETING
+    if machine is None and not deleting:
+        _missing(instance)
+        return
     if machine is None or machine.status == InstanceStatus.DELETED:
         _gone(instance)
         return
-    deleting = instance.status == InstanceStatus.DELETING
     if deleting and machine.status != InstanceStatus.DELETING:
-        clouds.provider(instance.cloud).delete(instance.machine_id)  # it said yes and did not do it
+        provider.delete(instance.machine_id)  # it said yes and did not do it
     seldom = machine.status == InstanceStatus.ACTIVE and not deleting
     _note(
         instance,
@@ -211,10 +222,36 @@ def _observe(instance: Instance) -> None:
         ssh_port=machine.ssh_port,
         cost=machine.cost,
         error=machine.error,
+        **_terms(machine, instance),
+        missing_since=None,
         attempts=0,
         # Not later than its end, and not more often than once a second.
         next_at=min(now() + (LOOK_SELDOM if seldom else LOOK_OFTEN), max(instance.delete_at, now() + SECOND)),
     )
+
+
+def _terms(machine: Machine, instance: Instance) -> dict[str, Any]:
+    """What the machine is and costs an hour from now on, where the provider says so."""
+    price, kind = machine.facts.get("hourly_price"), machine.facts.get("shade_instance_type")
+    return {
+        "hourly_price": price if type(price) is int and 0 < price < 2**31 else instance.hourly_price,
+        "instance_type": kind[:100] if isinstance(kind, str) and kind else instance.instance_type,
+    }
+
+
+def _missing(instance: Instance) -> None:
+    """The cloud does not know a machine that nobody gave back: believe it once it has said so for a while.
+
+    Never of an engine that is connected, whose tasks would be cut: its machine is somewhere.
+    """
+    since = instance.missing_since or now()
+    engine = Engine.objects.get(pk=instance.engine_id)
+    if now() - since >= ABSENCE_SETTLES and not engine.online:
+        clouds.provider(instance.cloud).delete(instance.machine_id)  # should it be there after all, it costs no more
+        _gone(instance)
+        return
+    error = f"the cloud has not known this machine since {since:%Y-%m-%d %H:%M:%S %Z}"
+    _note(instance, missing_since=since, error=error, next_at=now() + LOOK_OFTEN)
 
 
 def _gone(instance: Instance) -> None:

@@ -37,6 +37,7 @@ SEND_SECONDS = 10.0  # for one frame to go out; a reader slower than that is as 
 FRAMES_A_SECOND = 200.0  # of one engine in the long run; what is more waits, and TCP makes the sender wait
 FRAMES_AT_ONCE = 1000.0
 BYTES_A_FRAME = 10_000  # a longer one counts as several
+KEY = "engines.key"  # in the scope: the id of the key, once it is known
 CLOSE_TOO_LARGE = 1009
 CLOSE_ERROR = 1011
 
@@ -48,6 +49,7 @@ async def serve(scope: Message, receive: Receive, send: Send) -> None:
     try:
         session = await on_rows(_admit, scope)
     except Problem as problem:
+        _log_refusal(scope, problem)
         await _deny(scope, send, problem)
         return
     await send({"type": "websocket.accept", "subprotocol": wire.SUBPROTOCOL})
@@ -64,8 +66,9 @@ def _admit(scope: Message) -> Session:
     path = PATH.fullmatch(scope["path"])
     if path is None:
         raise problems.not_found("socket")
-    address = (scope.get("client") or ("",))[0]
-    key = auth.check(headers.get("authorization", ""), "engines:write", address)
+    key = auth.who(headers.get("authorization", ""), _address(scope))
+    scope[KEY] = key.pk
+    auth.may(key, "engines:write")
     if "origin" in headers:
         raise Problem(403, "forbidden", "This socket is for engines, not for browsers.")
     if wire.SUBPROTOCOL not in scope.get("subprotocols", ()):
@@ -73,7 +76,19 @@ def _admit(scope: Message) -> Session:
     engine = Engine.objects.filter(pk=path[1], team=key.team_id).first()
     if engine is None:
         raise problems.not_found("engine")
-    return Session(engine_id=engine.pk, key_id=key.pk)
+    return Session(engine_id=engine.pk, key_id=key.pk, address=_address(scope))
+
+
+def _address(scope: Message) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _log_refusal(scope: Message, problem: Problem) -> None:
+    """Somebody with the wrong key, or somebody else's engine: an operator wants to see that, but not a flood of it."""
+    path = PATH.fullmatch(scope["path"])
+    level = logging.INFO if problem.status == 429 else logging.WARNING
+    who = (path[1] if path else "unknown", scope.get(KEY, "unknown"), _address(scope))
+    log.log(level, "engine %s, key %s, from %s: handshake refused, %s (%s)", *who, problem.code, problem.detail)
 
 
 async def _deny(scope: Message, send: Send, problem: Problem) -> None:
@@ -83,7 +98,8 @@ async def _deny(scope: Message, send: Send, problem: Problem) -> None:
         return
     version = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-api-version"), "")
     body, kind = formats.failure(version, problem, request_id.get())
-    headers = [(b"content-type", kind.encode()), (b"vary", formats.HEADER.encode())]
+    more = {"content-type": kind, "vary": formats.HEADER, "X-Request-ID": request_id.get(), **problem.headers}
+    headers = [(name.lower().encode(), value.encode()) for name, value in more.items()]
     await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -164,7 +180,9 @@ async def _hold(line: Line, session: Session) -> None:
             with sessions.held(session):
                 await _first_of(_listen(line, session), _speak(line, session, bell))
     except Over as over:
-        log.info("engine %s: closing, %s", session.engine_id, over.reason)
+        level = logging.INFO if session.boot_id else logging.WARNING  # its hello was not taken
+        who = (session.engine_id, session.key_id, session.address)
+        log.log(level, "engine %s, key %s, from %s: closing, %s", *who, over.reason)
         await line.close(over.code, over.reason)
     except (OSError, DatabaseError) as error:
         # The engine comes back by itself and says what it has: nothing is lost with the connection.

@@ -11,7 +11,7 @@ from django.utils.timezone import now
 from engines.controlplane import cloud, clouds, keys, money, problems
 from engines.controlplane.enums import EntryKind
 from engines.controlplane.models import ApiKey, Engine, Instance, Team, atomic, engine_id
-from engines.controlplane.problems import Problem
+from engines.controlplane.problems import NotBegun, Problem
 from engines.controlplane.providers.base import Launch, Order, Refused, Unclear
 from engines.controlplane.schemas import CreateIn, InstanceIn
 
@@ -34,7 +34,7 @@ def create(team: Team, asked: CreateIn, key: ApiKey) -> Engine:
     try:
         cloud.order(instance, order)
     except Refused as refusal:
-        Engine.objects.filter(pk=instance.engine_id).update(deleted_at=now())
+        Engine.objects.filter(pk=instance.engine_id).update(deleted_at=now(), updated_at=now())
         raise Problem(400, "create_failed", f"The cloud refused: {refusal} Nothing was spent.") from refusal
     return instance.engine
 
@@ -42,9 +42,9 @@ def create(team: Team, asked: CreateIn, key: ApiKey) -> Engine:
 def _offer(asked: InstanceIn) -> dict[str, Any]:
     """Return the InstanceType that is asked for, with the price of its region and rental."""
     try:
-        types = clouds.types()
+        types = clouds.types(asked.cloud)
     except (Refused, Unclear) as trouble:
-        raise Problem(502, "provider_unclear", f"The cloud's offers cannot be read now: {trouble}") from trouble
+        raise NotBegun(502, "provider_unclear", f"The cloud's offers cannot be read now: {trouble}") from trouble
     for each in types:
         if (each["cloud"], each["shade_instance_type"]) == (asked.cloud, asked.shade_instance_type):
             places = [place for place in each["availability"] if place["region"] == asked.region]

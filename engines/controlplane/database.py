@@ -1,7 +1,9 @@
 """The way from a coroutine to the database: one function, in one of a few threads, in its own transaction."""
 
+import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -25,6 +27,23 @@ async def on_rows(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 async def for_caller(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do as `on_rows`, in threads of their own: many callers at once must not hold up the engines' frames."""
     return await sync_to_async(_tidy, thread_sensitive=False, executor=_requests)(function, *args, **kwargs)
+
+
+async def aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do as `on_rows` for what may hang: in a thread of its own, which the process does not wait for when it ends."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(_tidy(function, *args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        finally:
+            connections[DATABASE].close()  # this thread does not come back for it
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 def _tidy(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

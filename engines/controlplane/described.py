@@ -47,7 +47,7 @@ class Described(NinjaAPI):
 def _complete(operation: Document, path: str, method: str) -> None:
     if path != "/healthz":
         operation.setdefault("parameters", []).append(VERSION_HEADER)
-    if method in CHANGING and operation.get("security") and not path.startswith("/apikeys/{"):
+    if method in CHANGING and operation.get("security"):
         operation["parameters"].append(IDEMPOTENCY_HEADER)
     body = operation.get("requestBody")
     if body:

@@ -16,17 +16,23 @@ TASK_LOG = 4  # the contract's log_type of what a task wrote
 
 def engines() -> QuerySet[Engine]:
     """Engines that are not deleted, with what their objects show: three queries, however many there are."""
+    return engines_ever().filter(deleted_at__isnull=True)
+
+
+def engines_ever() -> QuerySet[Engine]:
     live = Task.objects.filter(status__in=LIVE).only("id", "app", "worker_id")
     workers = Worker.objects.filter(retired_at__isnull=True).order_by("-kind", "index")
     workers = workers.prefetch_related(Prefetch("task_set", live, to_attr="live"))
-    rows = Engine.objects.filter(deleted_at__isnull=True).select_related("instance")
+    rows = Engine.objects.select_related("instance")
     return rows.prefetch_related(Prefetch("workers", workers, to_attr="shown"))
 
 
 def engine(row: Engine) -> dict[str, Any]:
-    """Return the Engine object. The row must come from `engines()`."""
+    """Return the Engine object. The row must come from `engines()` or `engines_ever()`."""
     machine = getattr(row, "instance", None)
+    deleted = {"deleted_at": _time(row.deleted_at)} if row.deleted_at else {}
     return {
+        **deleted,
         **_base(row.id, row.team_id, row.created_at, row.updated_at, row.visibility),
         "name": row.name,
         "status": row.status,

@@ -11,10 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, problems, states
-from engines.controlplane.cloud import LEASE, LOOK_OFTEN
+from engines.controlplane.cloud import AT_ONCE, LEASE, LOOK_OFTEN
 from engines.controlplane.enums import EngineState, EntryKind, ExtensionState, FollowUp, InstanceStatus
 from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import ApiKey, Engine, Extension, Instance, Team, atomic
@@ -136,9 +137,11 @@ def _book(extension: Extension, engine: Engine, team: Team) -> None:
     states.move(engine)
 
 
-def settle_held() -> None:
-    """Ask again about extensions whose answer was lost, or whose asker died."""
-    for extension in Extension.objects.filter(state=ExtensionState.HELD, next_at__lte=now()).order_by("next_at")[:20]:
+def settle_held(machines: Q = Q()) -> None:
+    """Ask again about extensions of these machines whose answer was lost, or whose asker died."""
+    engines = Instance.objects.filter(machines).values("engine")
+    due = Extension.objects.filter(state=ExtensionState.HELD, next_at__lte=now(), engine__in=engines)
+    for extension in due.order_by("next_at")[:AT_ONCE]:
         rows = Extension.objects.filter(pk=extension.pk, next_at=extension.next_at)
         if rows.update(next_at=now() + LEASE) != 1:
             continue

@@ -17,12 +17,12 @@ from django.utils.timezone import now
 from engines.controlplane import problems
 from engines.controlplane.auth import key_of
 from engines.controlplane.models import Answered, atomic
-from engines.controlplane.problems import Problem
+from engines.controlplane.problems import NotBegun, Problem
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 LONGEST = 255
-UNDER_WAY = timedelta(seconds=100)  # longer than any request takes
+UNDER_WAY = timedelta(seconds=200)  # longer than any request takes: an order asks its cloud twice, 75 s at most each
 KEPT = timedelta(hours=24)
 
 View = Callable[..., HttpResponse]
@@ -79,12 +79,13 @@ def _do(row: Answered, act: Callable[[], HttpResponse]) -> HttpResponse:
     try:
         answer = act()
     except Problem as problem:
-        if problem.status < 500:
+        if problem.status < 500 or isinstance(problem, NotBegun):
             Answered.objects.filter(pk=row.pk).delete()
         raise
     # An answer that holds a secret is not kept: a copy of this table must open nothing.
     body = "" if getattr(answer, "shown_once", False) else answer.content.decode()
-    Answered.objects.filter(pk=row.pk).update(status=answer.status_code, body=body)
+    messages = getattr(answer, "messages", [])
+    Answered.objects.filter(pk=row.pk).update(status=answer.status_code, body=body, messages=messages)
     return answer
 
 
@@ -97,7 +98,9 @@ def _replay(row: Answered) -> HttpResponse:
             "it made and ask under another key.",
         )
     kind = "application/json" if row.body else ""
-    return HttpResponse(row.body, status=row.status, content_type=kind, headers={REPLAYED: "true"})
+    again = HttpResponse(row.body, status=row.status, content_type=kind, headers={REPLAYED: "true"})
+    again.messages = row.messages  # type: ignore[attr-defined]  # for the middleware, as the first time
+    return again
 
 
 def forget_old() -> None:

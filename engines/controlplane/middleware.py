@@ -63,10 +63,8 @@ def _render(request: HttpRequest, response: HttpResponse) -> None:
     problem = getattr(response, "problem", None) or problems.from_status(response.status_code)
     request_id = getattr(request, "request_id", "")
     response.content, response["Content-Type"] = formats.failure(version, problem, request_id)
-    if response.status_code == 401:
-        response["WWW-Authenticate"] = "Bearer"
-    if "retry_after" in problem.meta:
-        response["Retry-After"] = str(problem.meta["retry_after"])
+    for name, value in problem.headers.items():
+        response[name] = value
 
 
 def _count(request: HttpRequest, response: HttpResponse) -> None:

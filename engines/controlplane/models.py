@@ -309,6 +309,7 @@ class Instance(models.Model):
     error = models.TextField(default="")
     tear_down = models.BooleanField(default=False)  # it shall go; asked of the provider until that says yes
     restart_asked = models.BooleanField(default=False)  # sent at most once
+    missing_since = models.DateTimeField(null=True)  # the provider has known no such machine
     attempts = models.PositiveIntegerField(default=0)  # of what is being asked now
     next_at = models.DateTimeField(default=now)  # when to look at the provider again; also the lease of who looks
     ordered_at = models.DateTimeField(default=now)
@@ -386,6 +387,7 @@ class Answered(models.Model):
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField(null=True)
     body = models.TextField(default="")
+    messages = models.JSONField(default=list)
     created_at = models.DateTimeField(default=now)
 
     class Meta:

@@ -35,6 +35,16 @@ class Problem(Exception):
     def title(self) -> str:
         return HTTPStatus(self.status).phrase
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer with it says outside of its body."""
+        found = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return found | ({"Retry-After": str(self.meta["retry_after"])} if "retry_after" in self.meta else {})
+
+
+class NotBegun(Problem):
+    """Nothing was done, whatever the status says: the same request may be sent again under its Idempotency-Key."""
+
 
 def from_status(status: int) -> Problem:
     """Return a problem for a bare status code."""

@@ -301,6 +301,7 @@ class EngineOut(Base):
     workers: list[WorkerOut]
     update: UpdateOut | None
     boot_id: str = Field(description="Of the engine's process: new with each start. Beyond the contract.")
+    deleted_at: datetime | None = Field(default=None, description="In GET /events alone, of an engine that was deleted.")
 
 
 class Part(Schema):

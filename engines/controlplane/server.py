@@ -6,14 +6,16 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
+from django.db.models import Q
 
-from engines.controlplane import cloud, connection, dispatch, extend, idempotency, restart, sessions, watch
+from engines.controlplane import cloud, clouds, connection, dispatch, extend, idempotency, restart, sessions, watch
 from engines.controlplane.connection import Message, Receive, Send
-from engines.controlplane.database import on_rows
+from engines.controlplane.database import aside, on_rows
 from engines.controlplane.direct import Direct
 from engines.controlplane.middleware import TOO_LARGE
 from engines.controlplane.relay import Relay
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0  # how long a queued task waits if every wake-up is lost
 CLOUD_SECONDS = 2.0
+CALLS_AT_ONCE = 3  # to one provider, about machines: what hangs at one of them holds up few others
+TIDY, TIDY_SECONDS = "tidy", 2.0
 SOCKETS = "sockets"
 SOCKETS_SECONDS = 5.0  # a wake-up of a socket that was lost costs at most this
 LONGEST_PAUSE = 0.02  # seconds between two rounds of a burst of wake-ups
@@ -98,8 +102,11 @@ async def _live(receive: Receive, send: Send) -> None:
         loops = [
             _sweep(DISPATCHER, SWEEP_SECONDS, dispatch.run),
             _sweep(SOCKETS, SOCKETS_SECONDS, _look_at_sockets),
-            _sweep(CLOUD, CLOUD_SECONDS, _look_around),
+            _sweep(TIDY, TIDY_SECONDS, _tidy_up),
         ]
+        for machines in clouds.PROVIDERS.values():
+            look = partial(_look_around, machines)
+            loops += [_sweep(CLOUD, CLOUD_SECONDS, look, aside) for _ in range(CALLS_AT_ONCE)]
         if settings.REDIS_URL:
             loops.append(Relay(settings.REDIS_URL).run())
         running = [asyncio.create_task(loop) for loop in loops]
@@ -123,14 +130,19 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def _sweep(name: str, seconds: float, look: Callable[[], None]) -> None:
+async def _sweep(
+    name: str,
+    seconds: float,
+    look: Callable[[], None],
+    run: Callable[[Callable[[], None]], Awaitable[None]] = on_rows,
+) -> None:
     """Look at every wake-up and every so many seconds, whatever happens."""
     with listening(name) as bell:
         while True:
             bell.clear()
             began = time.monotonic()
             try:
-                await on_rows(look)
+                await run(look)
             except Exception:  # the next round is the retry
                 log.exception("a round of the %s failed", name)
             took = time.monotonic() - began
@@ -146,8 +158,11 @@ def _look_at_sockets() -> None:
     sessions.forget_silent()
 
 
-def _look_around() -> None:
+def _look_around(machines: Q) -> None:
+    extend.settle_held(machines)
+    cloud.look_around(machines)
+
+
+def _tidy_up() -> None:
     restart.give_up()
-    extend.settle_held()
-    cloud.look_around()
     idempotency.forget_old()

@@ -38,6 +38,7 @@ class Session:
 
     engine_id: str
     key_id: str
+    address: str = ""  # where it comes from, for the log
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     boot_id: str = ""
     sent: set[tuple[str, int]] = field(default_factory=set)  # tasks, with the number of the attempt

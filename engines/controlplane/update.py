@@ -19,7 +19,7 @@ PREPARING = (UpdatePhase.ASKED, UpdatePhase.FETCHING)
 def request(engine_id: str, version: str) -> None:
     """Ask the engine for `version` ("" means stable). Again: no change.
 
-    A tag pins the engine to it; stable and canary unpin. Raises Problem 422, 409 `engine_offline` or `conflict`.
+    Once it runs, a tag pins the engine to it; stable and canary unpin. Raises Problem 422, 409 `engine_offline` or `conflict`.
     """
     wanted = version or STABLE
     if wanted not in (STABLE, CANARY) and not TAG.fullmatch(wanted):
@@ -39,7 +39,6 @@ def request(engine_id: str, version: str) -> None:
             update_asked=wanted,
             update_version="",
             update_error="",
-            pin=wanted if TAG.fullmatch(wanted) else "",
         )
 
 
@@ -59,7 +58,13 @@ def heard(engine: Engine, said: frames.UpdateStatus) -> None:
     elif engine.update_phase in PREPARING and said.phase == "ready":
         states.empty(engine, EngineState.DRAINING, FollowUp.UPDATE, update_phase=UpdatePhase.READY, **facts)
     elif engine.update_phase in PREPARING:
+        facts |= {"pin": _pin(engine)} if said.phase == UpdatePhase.CURRENT else {}
         states.move(engine, update_phase=UpdatePhase(said.phase), **facts)
+
+
+def _pin(engine: Engine) -> str:
+    """Return the version that the engine, which runs what was asked for, is held at from now on."""
+    return engine.update_asked if TAG.fullmatch(engine.update_asked) else ""
 
 
 def _failed(engine: Engine, error: str, facts: dict[str, Any]) -> None:
@@ -82,7 +87,7 @@ def came_back(engine: Engine) -> None:
     if engine.update_phase != UpdatePhase.READY:
         return
     if engine.version == engine.update_version:
-        engine.update_phase = UpdatePhase.DONE
+        engine.update_phase, engine.pin = UpdatePhase.DONE, _pin(engine)
     else:
         engine.update_phase = UpdatePhase.FAILED
         engine.update_error = f"the engine came back as {engine.version or 'an unknown version'}"

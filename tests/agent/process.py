@@ -56,6 +56,10 @@ class AgentProcess:
         self._reader.join(PATIENCE)
         return code
 
+    @property
+    def command_line(self) -> bytes:
+        return Path(f"/proc/{self._process.pid}/cmdline").read_bytes()
+
     def children(self, app: str = "") -> list[int]:
         """The processes of its tasks, and those that wait for one; those of one app if it is given."""
         path = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")

@@ -1,11 +1,13 @@
 """An engine that is told to become another version, from the frame to the new process; and how that may fail."""
 
 import hashlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import threading
+import zipfile
 
 import pytest
 
@@ -126,9 +128,16 @@ def test_it_keeps_its_flags_its_id_and_its_key(plane, ready):
     assert (second["name"], second["id"]) == (first["name"], "eng_1")
 
 
-def test_the_old_file_is_kept_beside_the_new_one(plane, ready, file, dist, newer):
+def test_it_is_started_again_with_the_same_words(engine, plane, ready):
+    before = engine.command_line
     ready.send("restart", epoch=7)
     plane.connection(2)
+    assert (engine.command_line, b"serve" in before) == (before, True)
+
+
+def test_the_old_file_is_kept_beside_the_new_one(plane, ready, file, dist, newer):
+    ready.send("restart", epoch=7)
+    works(plane.connection(2))
     assert file.read_bytes() == (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
     previous = file.with_name("engine.previous")
     assert previous.read_bytes() == (dist / "v1.2.3" / "inferencesh-engine").read_bytes()
@@ -365,6 +374,67 @@ def test_what_a_killed_engine_left_is_removed_by_the_next_update(line, engine, s
     assert len(list(file.parent.iterdir())) == 2
 
 
+# A version that passes the trial and does not serve
+
+
+@pytest.fixture
+def lame(newer):
+    """A program that says it is v1.3.0 and accepts its flags, and ends when it has to serve."""
+    program = (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
+    return changed(program, "engines/agent/serve.py", b"async def serve(config):\n    return 7\n")
+
+
+def changed(program, name, content):
+    """The program with another module in the place of one of its own."""
+    source, target = zipfile.ZipFile(io.BytesIO(program)), io.BytesIO(b"#!/usr/bin/env python3\n")
+    with zipfile.ZipFile(target, "a") as file:
+        for each in source.namelist():
+            file.writestr(each, content if each == name else source.read(each))
+    return target.getvalue()
+
+
+def test_one_that_ends_before_it_is_connected_makes_way_for_the_version_before(line, engine, shop, lame, file, dist):
+    shop.offer("v1.3.0", lame)
+    ask(line, shop, path="/made.json")
+    line.wait("update_status", phase="ready")
+    drained(line)
+    line.send("restart", epoch=1)
+    again = line.plane.connection(2)
+    assert again.wait("hello")["version"] == "v1.2.3"
+    assert "ended with 7 before it was connected" in engine.says("takes its place again")
+    assert file.read_bytes() == (dist / "v1.2.3" / "inferencesh-engine").read_bytes()
+    assert list(file.parent.iterdir()) == [file]
+    works(again)
+
+
+def test_one_that_a_person_put_in_place_makes_way_too(start, plane, bare_python, update, shop, lame, file):
+    shop.offer("v1.3.0", lame)
+    shop.answers["/manifest.json"] = shop.answers["/made.json"]
+    assert update("--manifest-base", shop.url).returncode == 0
+    start(program=[bare_python, str(file)])
+    assert plane.connection().wait("hello")["version"] == "v1.2.3"
+
+
+def test_one_that_was_connected_stays_however_it_ends(engine, plane, ready, file, newer):
+    ready.send("restart", epoch=7)
+    engine.says("v1.3.0 is in place")
+    again = plane.connection(2)
+    works(again)
+    plane.key = "another"
+    again.close()
+    assert engine.exits() == 2
+    assert file.read_bytes() == (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
+
+
+def test_one_that_is_stopped_before_it_is_connected_stays(engine, plane, ready, file, newer):
+    plane.welcomes = False
+    ready.send("restart", epoch=7)
+    plane.connection(2)
+    engine.signal(signal.SIGTERM)
+    assert engine.exits() == 0
+    assert file.read_bytes() == (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
+
+
 # The restart that cannot be
 
 
@@ -446,7 +516,8 @@ def test_a_person_may_replace_the_file(update, shop, file, newer):
     assert "v1.2.3 is replaced by v1.3.0" in done.stdout
     assert "stop it and start it again" in done.stdout
     assert file.read_bytes() == (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
-    assert sorted(file.parent.iterdir()) == [file, file.with_name("engine.previous")]
+    left = [file.with_name(name) for name in ("engine.previous", "engine.unproven")]
+    assert sorted(file.parent.iterdir()) == [file, *left]
 
 
 def test_without_a_base_the_api_is_asked(update, newer, tmp_path, file):

@@ -74,7 +74,7 @@ class Scene:
         self.caller, self.agent, self.running = caller, agent, running
         self.team = running.team
         monkeypatch.setattr(clouds, "provider", lambda cloud: Cloud())
-        monkeypatch.setattr(clouds, "types", lambda: [TYPE])
+        monkeypatch.setattr(clouds, "types", lambda cloud="": [TYPE])
 
     def call(self, operation, version="2", known=True):
         """Call it with all it needs for a success; with ids of nothing unless `known`."""

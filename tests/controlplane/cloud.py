@@ -45,7 +45,7 @@ class Cloud:
     def count(self, call):
         return self.calls.count(call)
 
-    def types(self):
+    def types(self, cloud=""):
         return TYPES
 
     def create(self, order):
@@ -66,13 +66,13 @@ class Cloud:
 
     def _machine(self, machine_id):
         known = self.machines[machine_id]
-        return Machine(id=machine_id, name=known["name"], status=known["status"], ip="127.0.0.1")
+        return Machine(id=machine_id, name=known["name"], status=known["status"], ip="127.0.0.1", facts=known.get("facts", {}))
 
     def set_auto_delete(self, machine_id, delete_at, spend_limit):
         self._act("set_auto_delete", lambda: self.ends.update({machine_id: delete_at}))
 
     def delete(self, machine_id):
-        self._act("delete", lambda: self.machines[machine_id].update(status="deleting"))
+        self._act("delete", lambda: self.machines.get(machine_id, {}).update(status="deleting"))
 
     def restart(self, machine_id):
         self._act("restart")

@@ -1,6 +1,7 @@
 """The control plane as a process of its own, with a database of its own, that a test may kill."""
 
 import contextlib
+import copy
 import json
 import os
 import socket
@@ -33,7 +34,8 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process = None
-        self._log = (folder / "log").open("ab")
+        self.log = folder / "log"
+        self._log = self.log.open("ab")
         self._environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.controlplane.crash_settings",
@@ -44,13 +46,21 @@ class Server:
             **own_database("controlplane", folder),
             **environment,
         }
+        self._act_for(team)
+
+    def _act_for(self, team):
         self.team = team
         self.key = self.make_key(team)
-        self.http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {self.key}", "X-API-Version": "2"},
-            trust_env=False,
-        )
+        headers = {"Authorization": f"Bearer {self.key}", "X-API-Version": "2"}
+        self.http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
+
+    @contextlib.contextmanager
+    def as_seen_by(self, team):
+        """Give this server as another team's clients have it."""
+        other = copy.copy(self)
+        other._act_for(team)
+        with other.http:
+            yield other
 
     def run_command(self, *words):
         """Run one of manage.py's commands on this server's database; return what it printed."""
@@ -166,9 +176,9 @@ class Line:
         self._until_hung_up.close()
 
 
-def until(condition, what):
+def until(condition, what, seconds=PATIENCE):
     """Wait for something that another process brings about, and return it."""
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > limit:
             raise AssertionError(f"waited in vain for {what}")

@@ -71,6 +71,15 @@ def test_a_deleted_key_opens_nothing_and_is_gone_from_the_list(caller):
     assert caller.delete(f"/apikeys/{made['id']}").status_code == 404
 
 
+def test_a_key_is_deleted_once_under_an_idempotency_key(caller):
+    made = caller.post("/apikeys", {"name": "short-lived"}).json()
+    answers = [caller.send("delete", f"/apikeys/{made['id']}", Idempotency_Key="k1") for _ in range(2)]
+    assert [(answer.status_code, answer.headers.get("Idempotent-Replayed")) for answer in answers] == [
+        (204, None),
+        (204, "true"),
+    ]
+
+
 def test_another_teams_keys_are_unknown(caller, outsider):
     made = caller.post("/apikeys", {"name": "ours"}).json()
     assert outsider.delete(f"/apikeys/{made['id']}").status_code == 404

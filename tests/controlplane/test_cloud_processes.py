@@ -12,18 +12,27 @@ import httpx
 import pytest
 
 from tests.controlplane.server import ROOT, Server, until
+from tests.providers.shadeform_server import KEY, ShadeformStandIn
 
 pytestmark = pytest.mark.processes
 
+SECOND = timedelta(seconds=1)
 HOUR = 120_000_000  # microcents of an hour of a cpu-2
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server with a local cloud whose machines boot at once, and 100 dollars."""
+def shadeform():
+    with ShadeformStandIn().running() as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, shadeform):
+    """A server with Shadeform, and a local cloud whose machines boot at once, and 1000 dollars."""
     folder = tmp_path_factory.mktemp("api")
-    server = Server(folder, "cloud-crew", LOCAL_CLOUD_BOOT_SECONDS="0.1")
-    server.run_command("set_balance", "--team", "cloud-crew", "--dollars", "100")
+    other = {"SHADEFORM_URL": shadeform.url, "SHADEFORM_API_KEY": KEY}
+    server = Server(folder, "cloud-crew", LOCAL_CLOUD_BOOT_SECONDS="0.1", **other)
+    server.run_command("set_balance", "--team", "cloud-crew", "--dollars", "1000")
     host = subprocess.Popen(
         [sys.executable, "-m", "engines.controlplane.providers.local_host", str(folder / "cloud"), "--tick", "0.05"],
         cwd=ROOT,
@@ -43,14 +52,18 @@ def rented(server):
     return rent(server)
 
 
-def rent(server, hours=10, **headers):
+LOCAL = {"cloud": "local", "region": "here", "shade_instance_type": "cpu-2"}
+SHADEFORM = {"cloud": "hyperstack", "region": "canada-2", "shade_instance_type": "A6000"}
+
+
+def order(server, instance, hours=10):
     until_when = datetime.now().astimezone() + timedelta(hours=hours)
-    body = {
-        "name": "rented",
-        "instance": {"cloud": "local", "region": "here", "shade_instance_type": "cpu-2"},
-        "auto_delete": {"date_threshold": until_when.isoformat()},
-    }
-    engine_id = server.http.post("/engines", json=body, headers=headers).raise_for_status().json()["id"]
+    body = {"name": "rented", "instance": instance, "auto_delete": {"date_threshold": until_when.isoformat()}}
+    return server.http.post("/engines", json=body).raise_for_status().json()["id"]
+
+
+def rent(server):
+    engine_id = order(server, LOCAL)
     until(lambda: server.engine(engine_id)["status"] == "running", "the machine's engine")
     until(lambda: server.engine(engine_id)["instance"]["status"] == "active", "the machine")
     return engine_id
@@ -185,3 +198,40 @@ Instance.objects.update(next_at=now())
 def test_costs_are_dollars_as_the_provider_counts(server):
     shown = [engine["instance"] for engine in server.http.get("/engines").json()["items"] if engine["instance"]]
     assert all(Decimal(machine["cost_estimate"]) >= 0 for machine in shown)
+
+
+def test_a_machine_of_shadeform_from_its_order_to_its_end(server, shadeform):
+    had = balance(server)["balance"]
+    engine_id = order(server, SHADEFORM, hours=10)
+    assert server.engine(engine_id)["status"] == "pending"
+    [machine] = shadeform.instances.values()
+    machine.update(status="active", ip="203.0.113.5")
+    until(lambda: server.engine(engine_id)["instance"]["status"] == "active", "the machine")
+    server.register(name="rented", engine_id=engine_id)
+    line = server.greet(engine_id)
+    assert server.engine(engine_id)["status"] == "running"
+    end = threshold(server, engine_id)
+    assert extend(server, engine_id, 2).status_code == 200
+    assert threshold(server, engine_id) == end + timedelta(hours=2)
+    assert datetime.fromisoformat(machine["auto_delete"]["date_threshold"]) - threshold(server, engine_id) < SECOND
+    assert abs(had - balance(server)["balance"] - 12 * 210_000_000) < 1_000_000
+    assert server.http.post(f"/engines/{engine_id}/stop").json()["status"] == "stopping"
+    line.say("drained", epoch=line.wait("drain")["epoch"])
+    until(lambda: server.engine(engine_id)["status"] == "stopped", "the stop")
+    assert machine["status"] == "deleting"
+    machine["status"] = "deleted"
+    until(lambda: server.engine(engine_id)["instance"]["status"] == "deleted", "the machine's end")
+    check_ledger(server)
+    line.hang_up()
+
+
+def test_a_cloud_that_hangs_holds_up_neither_another_nor_the_end_of_the_process(server, shadeform):
+    local = rent(server)
+    shadeform.fault("info", *["slow_before"] * 100)
+    for _ in range(4):
+        order(server, SHADEFORM)
+    until(lambda: len(shadeform.sent("info")) >= 3, "calls that hang")
+    assert server.http.post(f"/engines/{local}/stop").json()["status"] == "stopping"
+    until(lambda: server.engine(local)["instance"]["status"] == "deleted", "the local machine's end", seconds=8)
+    assert server.stop() < 5
+    server.start()

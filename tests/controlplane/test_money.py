@@ -9,8 +9,9 @@ from django.db import connections
 from django.utils.timezone import now
 
 from engines.controlplane import cloud as machines
-from engines.controlplane import extend, money
+from engines.controlplane import clouds, extend, money
 from engines.controlplane.models import Answered, Engine, Extension, Instance, LedgerEntry, Team
+from engines.controlplane.providers.base import Unclear
 from tests.controlplane.conftest import check_books, look_again
 
 HOUR = 120_000_000  # microcents of one hour at $1.20
@@ -39,13 +40,16 @@ def paid(rented, team):
     return spent(team)
 
 
-def order(caller, hours=10, name="new", **more):
-    body = {
+def order(caller, **what):
+    return caller.post("/engines", order_body(**what))
+
+
+def order_body(hours=10, name="new", **more):
+    return {
         "name": name,
         "instance": {"cloud": "local", "region": "here", "shade_instance_type": "cpu-2"},
         "auto_delete": {"date_threshold": (now() + timedelta(hours=hours)).isoformat(), **more},
     }
-    return caller.post("/engines", body)
 
 
 @pytest.fixture
@@ -298,6 +302,43 @@ def test_a_refusal_leaves_the_key_free(caller, rented, cloud, team, paid):
     assert spent(team) - paid == 2 * HOUR
 
 
+def test_a_request_that_failed_before_anything_was_done_may_be_sent_again_under_its_key(
+    caller, cloud, funds, team, monkeypatch
+):
+    funds(100)
+
+    def away(cloud=""):
+        raise Unclear("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clouds, "types", away)
+        body = order_body()
+        refused = caller.post("/engines", body, Idempotency_Key="k1")
+        assert (code(refused), Answered.objects.count()) == ((502, "provider_unclear"), 0)
+    assert caller.post("/engines", body, Idempotency_Key="k1").status_code == 200
+    assert cloud.count("create") == 1
+
+
+def test_a_warning_is_repeated_with_its_answer(caller, rented):
+    Instance.objects.update(spend_limit=50)
+    asked = f"/engines/{rented.id}/extend", {"additional_hours": 1}
+    first, again = (caller.post(*asked, version="", Idempotency_Key="k1").json() for _ in range(2))
+    assert first["messages"]
+    assert again == first
+
+
+def test_an_order_under_way_is_not_called_lost_while_its_cloud_may_still_answer(caller, rented, later):
+    body = {"additional_hours": 2}
+    ask(caller, rented, 2, Idempotency_Key="k1")
+    Answered.objects.update(status=None)
+    later(150)
+    answer = caller.post(f"/engines/{rented.id}/extend", body, Idempotency_Key="k1")
+    assert code(answer) == (409, "request_in_progress")
+    later(201)
+    answer = caller.post(f"/engines/{rented.id}/extend", body, Idempotency_Key="k1")
+    assert code(answer) == (409, "outcome_unknown")
+
+
 def test_a_spend_limit_stays_and_the_answer_says_so(caller, rented, team):
     Instance.objects.update(spend_limit=50)
     messages = caller.post(f"/engines/{rented.id}/extend", {"additional_hours": 1}, version="").json()["messages"]
@@ -466,6 +507,29 @@ def test_a_spend_limit_ends_the_machine(caller, rented, cloud):
     assert cloud.count("delete") == 1
 
 
+def test_a_spend_limit_ends_the_machine_although_its_extension_is_not_settled(caller, rented, cloud):
+    cloud.fail["set_auto_delete"] = "lose"
+    ask(caller, rented, 2)
+    Instance.objects.update(spend_limit=Decimal(5), cost=Decimal("5.01"))
+    look_again()
+    assert cloud.count("delete") == 1
+
+
+def test_a_new_price_of_the_cloud_is_what_an_extension_costs(caller, rented, cloud, team, paid):
+    cloud.machines["m-1"]["facts"] = {"hourly_price": 150, "shade_instance_type": "cpu-2b"}
+    look_again()
+    assert ask(caller, rented, 2).json()["instance"]["hourly_price"] == 150
+    assert spent(team) - paid == 2 * 150_000_000
+    assert Instance.objects.get(engine=rented.id).instance_type == "cpu-2b"
+
+
+@pytest.mark.parametrize("price", [None, 0, -1, "150", True, 10**12])
+def test_a_price_that_is_none_changes_nothing(rented, cloud, price):
+    cloud.machines["m-1"]["facts"] = {"hourly_price": price}
+    look_again()
+    assert Instance.objects.get(engine=rented.id).hourly_price == 120
+
+
 def test_a_machine_whose_time_is_nearly_over_gets_no_new_task(caller, rented, queue):
     from engines.controlplane import dispatch
 
@@ -476,11 +540,51 @@ def test_a_machine_whose_time_is_nearly_over_gets_no_new_task(caller, rented, qu
     assert (task.worker_id, task.waiting_for) == (None, "paid_time_ending")
 
 
-def test_a_machine_that_vanished_takes_its_engine_with_it(caller, rented, cloud):
+def test_a_machine_that_vanished_takes_its_engine_with_it_once_the_cloud_has_said_so_for_a_while(
+    caller, rented, cloud, later
+):
     cloud.machines.clear()
+    rented.hang_up()
+    look_again()
+    shown = caller.get(f"/engines/{rented.id}").json()
+    assert (shown["status"], shown["instance"]["status"]) == ("disconnected", "active")
+    assert "has not known this machine since" in shown["instance"]["error"]
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
     look_again()
     shown = caller.get(f"/engines/{rented.id}").json()
     assert (shown["status"], shown["instance"]["status"]) == ("stopped", "deleted")
+    assert cloud.count("delete") == 1
+
+
+def test_a_cloud_that_denies_a_machine_for_a_moment_takes_nothing_from_its_engine(caller, rented, cloud, later):
+    rented.hang_up()
+    forgotten, cloud.machines = cloud.machines, {}
+    look_again()
+    cloud.machines = forgotten
+    later(60)
+    look_again()
+    cloud.machines = {}
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    key = Instance.objects.get(engine=rented.id).key
+    assert (rented.row.state, key.revoked_at, cloud.count("delete")) == ("running", None, 0)
+
+
+def test_a_machine_whose_engine_is_connected_is_not_gone_whatever_the_cloud_says(rented, cloud, later):
+    cloud.machines.clear()
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    assert (rented.row.state, Instance.objects.get(engine=rented.id).status) == ("running", "active")
+
+
+def test_a_machine_that_the_list_still_has_is_not_gone(rented, cloud, monkeypatch, later):
+    rented.hang_up()
+    monkeypatch.setattr(cloud, "info", lambda machine_id: None)
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    assert (rented.row.state, Instance.objects.get(engine=rented.id).missing_since) == ("running", None)
 
 
 def test_the_balance_is_shown_in_microcents(caller, team, funds):

@@ -1,5 +1,6 @@
 """The engine socket of a real server: handshake, frames, and how connections end."""
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -32,6 +33,52 @@ def test_without_a_key_it_is_a_401(server, engine):
     answer = refused(server, engine, key="inf_wrong")
     assert answer.status_code == 401
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_refusal_says_what_an_answer_over_http_says(server, engine):
+    answer = refused(server, engine, key="inf_wrong")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["X-Request-ID"] in server.log.read_text()
+
+
+def test_an_engine_of_another_team_is_refused_and_the_log_says_who_asked(server, engine):
+    theirs = server.make_key("mallory-inc")
+    key_id = httpx.get(f"{server.url}/me", headers={"Authorization": f"Bearer {theirs}"}).json()["data"]["key"]["id"]
+    assert refused(server, engine, key=theirs).status_code == 404
+    line = next(line for line in server.log.read_text().splitlines() if key_id in line)
+    assert "WARNING" in line
+    assert f"engine {engine}, key {key_id}, from 127.0.0.1: handshake refused, not_found" in line
+
+
+def test_a_key_that_may_not_connect_engines_is_refused(server, engine):
+    assert refused(server, engine, key=server.make_key("acme", "engines:read")).status_code == 403
+
+
+def test_a_hello_that_is_replayed_changes_nothing(server, engine):
+    """C6: what an engine said is said again, by another team's engine and by a process that was replaced."""
+    line = server.greet(engine)
+    task = server.run(workers=["gpu-1-cpu-0"])
+    line.say("task_accepted", task_id=line.wait("task")["task_id"])
+    lie = {"task_id": task, "status": "completed", "output": "forged", "error": ""}
+    with server.as_seen_by("mallory-inc") as theirs:
+        theirs.greet(theirs.register(), results=[lie]).hang_up()
+    line.hang_up()
+    server.register(engine_id=engine, boot="boot-2")
+    late = Line(server.socket(engine))
+    late.say("hello", boot_id="boot-1", mode="running", drain_epoch=0, running=[], results=[lie])
+    reason = "a newer process of this engine has registered"
+    assert late.code() == (wire.CLOSE_REPLACED, reason)
+    assert server.task(task)["output"] is None
+    [logged] = [line for line in server.log.read_text().splitlines() if reason in line]
+    assert "WARNING" in logged
+    assert f"engine {engine}, key key_" in logged
+
+
+def test_the_request_id_of_a_call_is_in_its_answer_and_in_the_log(server):
+    answer = server.http.get("/engines/eng_none", headers={"X-Request-ID": "seen-by-both-1"})
+    assert answer.headers["X-Request-ID"] == "seen-by-both-1"
+    assert answer.json()["request_id"] == "seen-by-both-1"
+    assert "[seen-by-both-1] " in next(line for line in server.log.read_text().splitlines() if "eng_none" in line)
 
 
 def test_an_unknown_engine_is_a_404(server):

@@ -37,9 +37,27 @@ def test_each_version_has_a_manifest(caller, agent, version, path):
     assert agent.due()[0]["data"]["manifest_url"].endswith(path)
 
 
-def test_a_tag_pins_and_stable_lets_go(caller, agent):
-    assert ask(caller, agent, version="v1.9.3").json()["engine_pin"] == "v1.9.3"
-    assert ask(caller, agent, version="stable").json()["engine_pin"] == ""
+def pin(caller, agent):
+    return caller.get(f"/engines/{agent.id}").json()["engine_pin"]
+
+
+def test_a_tag_pins_once_it_runs_and_stable_lets_go(caller, agent):
+    ask(caller, agent, version="v2.0.0")
+    agent.report_update("ready")
+    assert pin(caller, agent) == ""
+    agent.report_drained()
+    agent.come_back(caller, version="v2.0.0")
+    assert pin(caller, agent) == "v2.0.0"
+    ask(caller, agent, version="stable")
+    assert pin(caller, agent) == "v2.0.0"
+    agent.report_update("current", epoch=2)
+    assert pin(caller, agent) == ""
+
+
+def test_a_tag_that_cannot_be_used_pins_nothing(caller, agent):
+    ask(caller, agent, version="v1.9.3")
+    agent.report_update("failed", error="there is no such version")
+    assert pin(caller, agent) == ""
 
 
 @pytest.mark.parametrize("version", ["latest", "1.9.3", "v1", "v1.9.3/../..", "v1.9.3 "])

@@ -283,7 +283,7 @@ BEFORE = {
 
 @pytest.mark.parametrize(("changes", "state", "words"), BEFORE.values(), ids=BEFORE)
 def test_what_is_not_as_confirmed_is_not_ordered(asked, wire, monkeypatch, cloud, changes, state, words):
-    monkeypatch.setattr("engines.controlplane.clouds.types", lambda: [TYPES[0] | changes])
+    monkeypatch.setattr("engines.controlplane.clouds.types", lambda cloud="": [TYPES[0] | changes])
     sweep()
     assert (fresh(asked).state, wire.orders) == (state, 0)
     assert words in fresh(asked).note

@@ -37,7 +37,7 @@ A100 = {
 def offered(cloud, funds, monkeypatch):
     funds(100)
     listed = [*TYPES, A100]
-    monkeypatch.setattr("engines.controlplane.clouds.types", lambda: listed)
+    monkeypatch.setattr("engines.controlplane.clouds.types", lambda cloud="": listed)
     return listed
 
 
@@ -105,7 +105,7 @@ def test_an_api_that_rents_nothing_is_said_to(browser, offered):
 
 
 def test_clouds_that_do_not_answer_are_said_to(browser, monkeypatch):
-    def away():
+    def away(cloud=""):
         raise Unclear("no answer")
 
     monkeypatch.setattr("engines.controlplane.clouds.types", away)

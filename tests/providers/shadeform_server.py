@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
         if how == "500":
             self._answer(500, {"error": "internal error"})
         elif how == "slow":
-            self.api.released.wait(10)
+            self.api.released.wait(60)
         elif how == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif how == "half":

@@ -1,26 +1,22 @@
 """What belongs to a team: its keys, its money, and everything that happens in it."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.timezone import now
 from ninja import Query, Router
 
-from engines.controlplane import clouds, dto, keys, listing, problems, ratelimits, streams
+from engines.controlplane import changes, clouds, dto, keys, listing, problems, ratelimits, streams
 from engines.controlplane import schemas as s
 from engines.controlplane.auth import Bearer, key_of, team_of
 from engines.controlplane.idempotency import once
-from engines.controlplane.models import ApiKey, LedgerEntry, Task, Team
+from engines.controlplane.models import ApiKey, LedgerEntry, Team
 from engines.controlplane.problems import Problem
 from engines.controlplane.providers.base import Refused, Unclear
 from engines.controlplane.routes.common import PROBLEMS, answer, done, page
 
 router = Router(tags=["team"])
-OVERLAP = timedelta(seconds=3)  # rows that were committed late are seen all the same; what was sent is not sent again
-MOST_AT_ONCE = 500
 
 # Keys
 
@@ -56,6 +52,7 @@ def list_keys(request: HttpRequest, asked: s.ListIn | None = None) -> HttpRespon
 
 
 @router.delete("/apikeys/{key_id}", response={204: None, **PROBLEMS}, auth=Bearer("apikeys:write"))
+@once
 def delete_key(request: HttpRequest, key_id: str) -> HttpResponse:
     """Revoke a key, the calling one too. Engines that are connected with it are let go within seconds."""
     rows = ApiKey.objects.filter(team=team_of(request), pk=key_id, revoked_at__isnull=True)
@@ -186,19 +183,9 @@ def _place_fits(place: dict[str, Any], asked: s.TypesQuery) -> bool:
 
 @router.get("/events", response={200: s.EngineOut, **PROBLEMS}, auth=Bearer("teams:read"))
 def events(request: HttpRequest) -> Any:
-    """Every change of an engine or task of the team, from now on: `event` is engines or tasks, `data` the object."""
+    """Every change of an engine or task of the team, from now on: `event` is engines or tasks, `data` the object.
+
+    An engine that was deleted comes a last time, with its `deleted_at`.
+    """
     team = team_of(request)
-    seen = [now() - timedelta(seconds=1)]
-
-    def look() -> tuple[list[tuple[str, dict[str, Any]]], bool]:
-        since, seen[0] = seen[0], now() - OVERLAP
-        return _changed(team, since), False
-
-    return streams.stream(request, "teams:read", (team.pk,), look, named=True)
-
-
-def _changed(team: Team, since: datetime) -> list[tuple[str, dict[str, Any]]]:
-    fresh = Q(updated_at__gte=since) | Q(workers__status_at__gte=since)
-    rows = dto.engines().filter(fresh, team=team).distinct().order_by("updated_at")[:MOST_AT_ONCE]
-    tasks = Task.objects.filter(team=team, updated_at__gte=since).order_by("updated_at")[:MOST_AT_ONCE]
-    return [*(("engines", dto.engine(row)) for row in rows), *(("tasks", dto.task(task)) for task in tasks)]
+    return streams.stream(request, "teams:read", (team.pk,), changes.of_team(team), named=True)
