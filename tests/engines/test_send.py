@@ -37,7 +37,7 @@ def test_an_accepted_drain_waits_for_a_reading(api, operation):
 
 def test_a_worker_that_was_held_up_sends_nothing(api, operation, monkeypatch):
     clock = iter([0.0, 31.0])
-    monkeypatch.setattr("engines.operations.send.boot", lambda: next(clock))
+    monkeypatch.setattr("portal.clock.boot", lambda: next(clock))
     assert sent(operation) == State.REQUESTED
     assert api.requests == []
 
@@ -48,7 +48,7 @@ def test_a_worker_that_was_overtaken_records_nothing(api, operation, monkeypatch
         return 0.0
 
     clock = iter([lambda: 0.0, overtaken])
-    monkeypatch.setattr("engines.operations.send.boot", lambda: next(clock)())
+    monkeypatch.setattr("portal.clock.boot", lambda: next(clock)())
     assert sent(operation) == State.SENDING
     assert operation.fence == 7
 
@@ -199,7 +199,7 @@ def test_a_refusal_of_the_old_key_does_not_flag_the_one_that_replaced_it(api, op
 def test_nothing_slow_stands_between_the_last_look_at_the_clock_and_the_request(api, operation, monkeypatch):
     clock = iter([0.0, 29.0])
     used = []
-    monkeypatch.setattr("engines.operations.send.boot", lambda: used.append(last_used()) or next(clock))
+    monkeypatch.setattr("portal.clock.boot", lambda: used.append(last_used()) or next(clock))
     sent(operation)
     assert used[0] is None
     assert used[1] is not None

@@ -148,7 +148,7 @@ def test_without_the_key_nothing_is_sent(begin, api):
 def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
     batch = begin()
     times = iter([0.0] + [together.WINDOW + 1] * 1000)
-    monkeypatch.setattr(together, "boot", lambda: next(times))
+    monkeypatch.setattr("portal.clock.boot", lambda: next(times))
     monkeypatch.setattr(together, "SECONDS", 0.0)
     handful = together._claim(batch.pk, 4, clock.now())
     with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
