@@ -201,6 +201,28 @@ def test_a_stop_is_what_the_engine_shows(asked, status, state):
     assert after(asked(Verb.STOP, online=True), "accepted", status=status) == state
 
 
+def test_a_machine_that_is_still_rented_is_no_success_however_stopped_its_engine_is(asked):
+    operation = asked(Verb.STOP, online=True)
+    assert after(operation, "unknown", status="stopped", **MACHINE) == State.REQUESTED
+    put(operation, "unknown", attempts=2)
+    read(operation.engine.connection, dto(status="stopped", **MACHINE), at=NOW + timedelta(seconds=40))
+    operation.refresh_from_db()
+    assert operation.state == State.NEEDS_ATTENTION
+    assert "goes on costing" in operation.note
+
+
+@pytest.mark.parametrize("machine", [None, {"cloud": "local", "status": "deleting"}])
+def test_a_machine_that_is_given_back_ends_the_stop(asked, machine):
+    assert after(asked(Verb.STOP), "unknown", status="stopped", instance=machine) == State.SUCCEEDED
+
+
+def test_an_engine_that_was_seen_stopping_has_stopped_whatever_its_machine_is_called(asked):
+    operation = asked(Verb.STOP)
+    assert after(operation, "accepted", status="stopping", **MACHINE) == State.WORKING
+    at = NOW + timedelta(seconds=40)
+    assert after(operation, "working", status="stopped", at=at, **MACHINE) == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("state", ["working", "lost_contact"])
 def test_a_stop_whose_engine_was_started_anew_before_it_was_seen_stopped_asks_a_person(asked, state):
     assert after(asked(Verb.STOP, online=True), state, status="running") == State.NEEDS_ATTENTION
