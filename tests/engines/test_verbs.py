@@ -132,6 +132,13 @@ def test_an_update_that_failed_says_why_and_that_the_old_version_runs(asked):
     assert operation.note == "v1.0.0 runs on: the checksum differs"
 
 
+@pytest.mark.parametrize("state", ["working", "stuck"])
+def test_an_update_that_failed_after_its_deadline_has_failed_all_the_same(asked, state):
+    told = {"asked": "stable", "phase": "failed", "version": "v2.0.0", "error": "the checksum differs"}
+    operation = put(asked(Verb.UPDATE), state, deadline_at=NOW)
+    assert after(operation, state, status="running", update=told) == State.FAILED
+
+
 def test_without_its_word_a_new_version_is_success(asked):
     operation = asked(Verb.UPDATE, **{"from": "v1.0.0"})
     assert after(operation, "accepted", status="running", engine_version="v2.0.0") == State.SUCCEEDED
