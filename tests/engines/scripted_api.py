@@ -16,6 +16,7 @@ EFFECTS = {"drain": "draining", "update": "running", "stop": "stopping", "restar
 class ScriptedApi:
     def __init__(self):
         self.engines = {}
+        self.listed = {}  # what its list shows in place of these
         self.requests = []
         self.bodies = {}  # the last body of each verb
         self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
@@ -81,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return {}
             case ["engines", "list"]:
                 start = int(body.get("cursor") or 0)
-                items = list(api.engines.values())
+                items = list((api.engines | api.listed).values())
                 more = start + api.page < len(items)
                 return {
                     "items": items[start : start + api.page],
