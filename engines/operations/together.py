@@ -24,7 +24,7 @@ from engines.enums import State
 from engines.models import Operation
 from engines.operations import turns
 from engines.operations.moves import hold, move_all
-from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost
+from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost, unread
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.vault.keys import Sealed
@@ -140,7 +140,10 @@ class Handful:
             return self.clients.of(operation).get(operation.uid) if operation.pk in wanted else None
 
         for operation, answer in self._all(read):
-            if isinstance(answer, ApiError | Sealed):
+            if isinstance(answer, ApiError):
+                assert operation.key is not None
+                self.outcomes[operation.pk] = unread(answer, operation, operation.key, begun)
+            elif isinstance(answer, Sealed):
                 self._ended(operation, answer, State.FAILED)
             elif answer is not None:
                 engine = snapshots.apply_one(operation.connection, answer, begun)

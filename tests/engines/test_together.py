@@ -156,6 +156,16 @@ def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
     assert (posts(api), states()) == ([], {"requested": NUMBER})
 
 
+def test_one_that_cannot_be_read_before_it_is_sent_again_was_not_sent(begin, api):
+    batch = begin()
+    first = Operation.objects.order_by("next_at", "pk").first()
+    Operation.objects.filter(pk=first.pk).update(attempts=1)
+    api.trouble[f"GET /engines/{first.engine.uid}"] = (500, "internal_error")
+    send_batch(batch.pk, clock.now())
+    first.refresh_from_db()
+    assert (first.state, first.attempts, posts(api)) == ("requested", 1, [])
+
+
 def test_a_worker_that_came_too_late_changes_nothing(begin, api):
     batch = begin()
     handful = together._claim(batch.pk, 4, clock.now())

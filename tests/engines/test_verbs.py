@@ -245,6 +245,29 @@ def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
     assert api.sent("POST", "/engines/eng_1/stop") == []
 
 
+@pytest.mark.parametrize("trouble", [(500, "internal_error"), (429, "rate_limited"), "reset"])
+def test_a_stop_whose_engine_cannot_be_read_is_not_sent_and_read_again(api, asked, later, trouble):
+    api.trouble["GET /engines/eng_1"] = trouble
+    operation = asked(Verb.STOP, online=True)
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert (operation.state, operation.attempts) == (State.REQUESTED, 0)
+    assert "read before this is sent" in operation.note
+    api.trouble.clear()
+    send(str(operation.pk), operation.next_at)
+    operation.refresh_from_db()
+    assert (operation.state, len(api.sent("POST", "/engines/eng_1/stop"))) == (State.ACCEPTED, 1)
+
+
+def test_a_stop_whose_engine_cannot_be_read_until_its_deadline_has_failed(api, asked, later):
+    api.trouble["GET /engines/eng_1"] = (500, "internal_error")
+    operation = asked(Verb.STOP, online=True)
+    later["now"] = operation.deadline_at
+    send(str(operation.pk), operation.deadline_at)
+    operation.refresh_from_db()
+    assert (operation.state, api.sent("POST", "/engines/eng_1/stop")) == (State.FAILED, [])
+
+
 def test_an_offline_engine_that_was_shown_as_such_is_stopped(api, asked):
     operation = asked(Verb.STOP, online=False)
     api.engines["eng_1"] = dto(status="disconnected")
