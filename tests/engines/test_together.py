@@ -131,6 +131,13 @@ def test_refusals_are_one_outcome_each(begin, api):
     assert states() == {"refused": 5, "accepted": NUMBER - 5}
 
 
+def test_purchases_are_never_sent_as_a_batch(begin, api):
+    batch = begin()
+    Operation.objects.update(verb="extend")
+    send_batch(batch.pk, clock.now())
+    assert (api.requests, states()) == ([], {"requested": NUMBER})
+
+
 def test_who_lost_the_right_meanwhile_has_nothing_sent(begin, api, olga):
     batch = begin()
     Membership.objects.filter(user=olga).update(role="viewer")
