@@ -32,7 +32,10 @@ class NotYours(Exception):
 
 
 def send_again(operation: Operation, *, by: Decider, now: datetime) -> None:
-    """Have it sent once more, after a reading, with LONGER at least to finish. Raises NotYours: nobody acts with another person's key."""
+    """Have it sent once more, after a reading, with LONGER at least to finish.
+
+    Raises NotYours: nobody acts with another person's key.
+    """
     _only_in(State.NEEDS_ATTENTION, operation)
     if why_not := not_yours(operation, by.user):
         raise NotYours(why_not)
