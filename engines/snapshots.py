@@ -74,7 +74,7 @@ def refresh(connection_id: int, now: datetime) -> None:
     except (errors.ApiError, Sealed) as error:
         _failed(connection, error, begun)
     else:
-        _free(connection, begun, pause, last_error="", failing_since=None)
+        _free(connection, begun, pause, last_error="", failing_since=None, skew=connection.skew)
 
 
 def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
@@ -122,6 +122,8 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
         _full_pass(connection, client)
     else:
         _look_at(connection, client, [operation.engine for operation in watched if operation.engine])
+    if client.ahead is not None:
+        connection.skew = round(client.ahead)
     # Somebody waits for the first engine, in front of an empty page.
     return _rhythm(watched, now) if fleet else EMPTY_PASS
 

@@ -1,7 +1,9 @@
 """The fleet as last read: converges, forgets nothing silently, and shows how old it is."""
 
 import threading
+import time
 from datetime import timedelta
+from email.utils import formatdate
 
 import pytest
 from django.db import connection as db
@@ -216,6 +218,23 @@ def test_d18_an_answer_that_is_older_by_the_apis_own_clock_is_ignored_for_a_whil
     assert Engine.objects.get().status == "draining"
     read(acme_connection, lagging, at=at + timedelta(minutes=2))
     assert Engine.objects.get().status == "pending"
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(600, "10 min ahead of ours"), (-600, "10 min behind ours"), (20, "")])
+def test_d15_an_api_whose_clock_differs_is_named_and_deadlines_stay_ours(
+    api, fleet, operation, client_of, ada, ahead, words
+):
+    put(operation, "working", deadline_at=NOW + timedelta(minutes=9))
+    api.ahead = ahead
+    api.engines["eng_1"] = dto(status="draining", updated_at=formatdate(time.time() + ahead))
+    again(fleet)
+    assert abs(fleet.skew - ahead) <= 5
+    Connection.objects.update(skew=round(fleet.skew, -1))  # the seconds that the test took
+    for path in ("/engines/", "/connections/"):
+        page = client_of(ada).get(path).content.decode()
+        assert ("ours" in page and words in page) if words else "s clock is" not in page
+    operation.refresh_from_db()
+    assert operation.state == State.WORKING
 
 
 def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):
