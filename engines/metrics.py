@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from engines.enums import OPEN
 from engines.models import Automation, Operation
+from engines.operations.alarms import late
 from engines.snapshots import STALE_AFTER
 from portal import clock
 from portal.vault.models import Connection
@@ -41,14 +42,18 @@ class Fleet(Collector):
 def operations(now: datetime) -> list[Metric]:
     number = GaugeMetricFamily("portal_operations", "Operations, ever, by verb and state.", labels=["verb", "state"])
     oldest = GaugeMetricFamily("portal_operation_oldest_open_seconds", "Age of the oldest open operation; 0: none.")
+    alarming = GaugeMetricFamily(
+        "portal_operations_alarming", "Open operations older than their state allows.", labels=["verb", "state"]
+    )
     asked = now
     rows = Operation.objects.values("verb", "state").order_by().annotate(Count("pk"), Min("requested_at"))
-    for row in rows:
+    for row in rows.annotate(alarming=Count("pk", filter=late(now))):
         number.add_metric([row["verb"], row["state"]], row["pk__count"])
         if row["state"] in OPEN:
             asked = min(asked, row["requested_at__min"])
+            alarming.add_metric([row["verb"], row["state"]], row["alarming"])
     oldest.add_metric([], seconds(now - asked))
-    return [number, oldest]
+    return [number, oldest, alarming]
 
 
 def connections(now: datetime) -> list[Metric]:

@@ -139,6 +139,7 @@ class Operation(models.Model):
     next_at = models.DateTimeField(null=True)  # when somebody must look at it; null when finished
     attempts = models.PositiveIntegerField(default=0)  # sends
     sent_at = models.DateTimeField(null=True)  # a reading begun before this proves nothing about it
+    told_at = models.DateTimeField(null=True)  # when people were written to, as it stayed unknown
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
@@ -162,6 +163,7 @@ class Operation(models.Model):
             models.Index(fields=["team", "-requested_at", "id"]),
             models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="operations_due"),
             models.Index(fields=["batch", "engine_name", "id"]),
+            models.Index(fields=["state", "moved_at"], condition=Q(finished_at__isnull=True), name="operations_open"),
         ]
 
     def __str__(self) -> str:

@@ -7,17 +7,19 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.fields.json import KeyTextTransform
 
 from engines import wire
 from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
-from engines.enums import MONEY, OPEN, Verb
+from engines.enums import MONEY, OPEN, EngineStatus, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.settle import settle
 from engines.wire import moment
@@ -39,6 +41,8 @@ SOON = timedelta(seconds=1)
 LEASE = timedelta(seconds=12)
 STALE_AFTER = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=60)
+LAG = timedelta(minutes=1)  # for how long an API may still show an engine as it was (RELIABILITY D18)
+LEAVING = (EngineStatus.DRAINING, EngineStatus.STOPPING, EngineStatus.STOPPED)
 
 # Meter readings change with every heartbeat: a row is not rewritten for them alone.
 METERS = frozenset(
@@ -70,7 +74,7 @@ def refresh(connection_id: int, now: datetime) -> None:
     except (errors.ApiError, Sealed) as error:
         _failed(connection, error, begun)
     else:
-        _free(connection, begun, pause, last_error="", failing_since=None)
+        _free(connection, begun, pause, last_error="", failing_since=None, skew=connection.skew)
 
 
 def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
@@ -118,6 +122,8 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
         _full_pass(connection, client)
     else:
         _look_at(connection, client, [operation.engine for operation in watched if operation.engine])
+    if client.ahead is not None:
+        connection.skew = round(client.ahead)
     # Somebody waits for the first engine, in front of an empty page.
     return _rhythm(watched, now) if fleet else EMPTY_PASS
 
@@ -146,12 +152,23 @@ def _full_pass(connection: Connection, client: EnginesClient) -> None:
     for page in client.all(limit=PAGE):
         read_at = clock.now()
         items = [item for item in page["items"] if item.get("id")]
-        apply(connection, items, read_at=begun)
+        apply(connection, _asked_again(connection, client, items), read_at=begun)
         seen |= {item["id"] for item in items}
         Connection.objects.filter(pk=connection.pk).update(refresh_lease_until=read_at + LEASE)
     _note_missing(connection, client, seen, begun)
     Connection.objects.filter(pk=connection.pk).update(refreshed_at=begun)
     publish(connection.team_id, "engines")
+
+
+def _asked_again(connection: Connection, client: EnginesClient, items: list[wire.Engine]) -> list[wire.Engine]:
+    """A list may lag behind: an engine that came back from leaving is asked for by itself before that is believed."""
+    running = [item["id"] for item in items if item.get("status") == EngineStatus.RUNNING]
+    rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=running, status__in=LEAVING)
+    doubted = dict.fromkeys(rows.values_list("uid", flat=True))
+    for uid in doubted:
+        with suppress(errors.ApiError):  # it stays as it was last read; the next pass asks again
+            doubted[uid] = client.get(uid)
+    return [found for item in items if (found := doubted.get(item["id"], item))]
 
 
 def _note_missing(connection: Connection, client: EnginesClient, seen: set[str], now: datetime) -> None:
@@ -188,7 +205,7 @@ def apply_one(connection: Connection, dto: wire.Engine, read_at: datetime) -> En
 def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> int:
     """Save a page of readings; return how many rows were written. Settles the open operations of these engines.
 
-    Only rows whose content changed are written. A reading older than what is stored is ignored.
+    Only rows whose content changed are written. A reading older than what is stored is ignored, by either clock.
     """
     by_uid = {dto["id"]: dto for dto in dtos}
     with transaction.atomic():
@@ -204,13 +221,14 @@ def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> 
 def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
     # Locked, always in one order: of two readings at once, the older must not be written over the newer.
-    return rows.select_for_update().order_by("pk").defer("wire")
+    rows = rows.select_for_update().order_by("pk").defer("wire")
+    return rows.annotate(updated_at=KeyTextTransform("updated_at", "wire"))
 
 
 def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
     """Write the row if it is new or differs; return its uid then, else ""."""
     mark = fingerprint(dto)
-    if engine is not None and (engine.fingerprint == mark or engine.observed_at > read_at):
+    if engine is not None and (engine.fingerprint == mark or _is_older(dto, read_at, engine)):
         return ""
     before = engine.status if engine else ""
     engine = engine or Engine(team=connection.team, connection=connection, uid=dto["id"])
@@ -223,6 +241,14 @@ def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: date
     if before != engine.status:
         _history(engine, before, read_at)
     return engine.uid
+
+
+def _is_older(dto: Any, read_at: datetime, engine: Any) -> bool:
+    """Whether the row has newer values: by our clock, or for a while by the API's, whose answers may lag behind."""
+    if engine.observed_at > read_at:
+        return True
+    said, known = moment(dto.get("updated_at")), moment(engine.updated_at)
+    return bool(said and known and said < known) and read_at - engine.observed_at < LAG
 
 
 def _history(engine: Engine, before: str, at: datetime) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import httpx
 
+from portal import clock
 from portal.processes import Failed, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = Path(sys.executable)
+CLOCK = {clock.OFFSET: repr(clock.offset())}
 GRACE = 3  # seconds an engine lets its tasks run on when it is told to stop; ten are there for everything
 
 
@@ -50,6 +52,7 @@ class Place:
             "API_PORT": str(self.api_port),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
+            **CLOCK,
         }
         return Spec(name, argv, {**ours, **self.environment, **variables}, **more)  # type: ignore[arg-type]
 

@@ -83,7 +83,8 @@ class EnginesClient:
 
     `timeout` is in seconds, for each wait on the network. Every method raises ApiError (see errors.py).
     `version` is the X-API-Version header; "" leaves it out. `may_reach` says which machines the address may lead to,
-    however its name is looked up; without it, all. `messages` are the API's remarks on the last answer.
+    however its name is looked up; without it, all. `messages` are the API's remarks on the last answer, and `ahead` is
+    by how many seconds its clock was then ahead of the host's; None if it does not say.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class EnginesClient:
         self._request_id = request_id
         self._timeout = timeout
         self.messages: tuple[str, ...] = ()
+        self.ahead: float | None = None
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "engines-portal"}
         headers |= {"X-API-Version": version} if version else {}
         headers |= {"X-Request-ID": request_id} if request_id else {}
@@ -315,6 +317,7 @@ class EnginesClient:
             raise KeyRejected("The key has characters that no key has. Enter it again on the Keys page.")
         request = self._http.build_request(method, path, json=json, headers=headers, extensions=extensions)
         reply = self._exchange(request, engine)
+        self.ahead = decode.ahead(reply.headers)
         try:
             answer = decode.decode(reply)
         except ApiError as error:

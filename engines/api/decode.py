@@ -204,6 +204,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(wait, 0.0), LONGEST_WAIT)
 
 
+def ahead(headers: Mapping[str, str]) -> float | None:
+    """Return by how many seconds their clock is ahead of this host's; None if they do not say what it shows."""
+    date = _moment(headers.get("date", ""))
+    return None if date is None else date - time.time()
+
+
 def _moment(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()

@@ -32,11 +32,15 @@ class NotYours(Exception):
 
 
 def send_again(operation: Operation, *, by: Decider, now: datetime) -> None:
-    """Have it sent once more, after a reading. Raises NotYours: nobody acts with another person's key."""
+    """Have it sent once more, after a reading, with LONGER at least to finish.
+
+    Raises NotYours: nobody acts with another person's key.
+    """
     _only_in(State.NEEDS_ATTENTION, operation)
     if why_not := not_yours(operation, by.user):
         raise NotYours(why_not)
-    move(operation, State.REQUESTED, now=now, by=by, note=f"{by.user} had it sent again.", next_at=now)
+    facts = {"next_at": now, "deadline_at": max(operation.deadline_at, now + LONGER)}
+    move(operation, State.REQUESTED, now=now, by=by, note=f"{by.user} had it sent again.", **facts)
 
 
 def not_yours(operation: Operation, user: User) -> str:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
 # A worker that was held up for longer acts on old knowledge: it does not send. Well within the lease.
 WINDOW = 30.0  # seconds from the claim to the request
+# Between two readings that fail before anything is sent.
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Outcome:
     note: str = ""
     wait: timedelta = timedelta(0)  # before it is sent again
     answer: dict[str, Any] = field(default_factory=dict)
+    counts: bool = True  # as a send
 
 
 HELD_UP = Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
@@ -79,6 +82,8 @@ def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
 def facts_of(outcome: Outcome, after: datetime) -> dict[str, Any]:
     """Return the columns that an outcome changes; `after` is when it was known."""
     facts: dict[str, Any] = {"lease_until": None, "next_at": None, "answer": outcome.answer}
+    if not outcome.counts:
+        facts["attempts"] = F("attempts") - 1
     if outcome.state == State.REQUESTED:
         facts["next_at"] = after + outcome.wait
     elif outcome.state in (State.ACCEPTED, State.UNKNOWN):
@@ -128,7 +133,11 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
         with client_for(key, request_id=operation.request_id) as client:
             if operation.attempts > 1 or behaviour.reads_first:  # a level effect is repeated only after a reading
                 begun = clock.now()
-                engine = snapshots.apply_one(operation.connection, client.get(operation.uid), begun)
+                try:
+                    dto = client.get(operation.uid)
+                except errors.ApiError as error:
+                    return unread(error, operation, key, begun)
+                engine = snapshots.apply_one(operation.connection, dto, begun)
                 if operation.attempts > 1 and (found := already(operation, engine, begun)):
                     return found
                 if why_not := behaviour.objection(operation, engine):
@@ -151,9 +160,27 @@ def already(operation: Operation, engine: Any, now: datetime) -> Outcome | None:
     return None
 
 
+def unread(error: errors.ApiError, operation: Operation, key: StoredKey, now: datetime) -> Outcome:
+    """Say how to go on where the reading before the send failed: nothing was sent, so try until the deadline."""
+    if isinstance(error, errors.KeyRejected | errors.EngineGone | errors.Refused):
+        return classify(error, operation, key, 0)
+    answer = answer_of(error)
+    if now >= operation.deadline_at:
+        note = f"{error} It could not be read before its deadline, so this was not sent."
+        return Outcome(State.FAILED, note, answer=answer, counts=False)
+    wait = min(max(FIRST_PAUSE, (now - operation.requested_at) / 2), LONGEST_PAUSE)
+    asked = timedelta(seconds=error.retry_after or 0.0)
+    note = f"{error} The engine is read before this is sent. Trying again."
+    return Outcome(State.REQUESTED, note, max(wait, asked), answer, counts=False)
+
+
+def answer_of(error: errors.ApiError) -> dict[str, Any]:
+    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
+
+
 def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_sends: int) -> Outcome:
     """Say what an error proves: not sent, refused, or nothing at all (RELIABILITY 3.5)."""
-    answer = {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
+    answer = answer_of(error)
     match error:
         case errors.NotSent() | errors.ApiBusy(status=429):
             return _again(operation, error, answer, max_sends)

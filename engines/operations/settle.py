@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from engines.enums import MONEY, State
+from engines.enums import MONEY, OPEN, State
 from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE
 from engines.operations.moves import MOVES, Moved, amend, move
@@ -40,7 +40,7 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
         return
     judgement = VERBS[operation.verb].judge(operation, engine, now)
     to = judgement.state
-    if to not in (State.SUCCEEDED, State.NEEDS_ATTENTION) and _overdue(operation, now):
+    if to in OPEN - {State.NEEDS_ATTENTION} and _overdue(operation, now):
         to = State.STUCK
     facts: dict[str, Any] = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
     try:

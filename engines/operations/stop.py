@@ -4,7 +4,9 @@ Contract 2.1 #10 and 7.1. A level effect, but a final one: it is read before it 
 went offline since a person agreed to it.
 """
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from engines import wire
 from engines.api.client import EnginesClient
@@ -20,6 +22,8 @@ BACK = (
     "The engine runs and takes tasks again: it was started anew before it was seen stopped, or it forgot the stop. "
     "Stop it again or close this operation."
 )
+GIVEN_BACK = ("deleting", "deleted")  # a machine that costs nothing any more, contract 3.9
+KEPT = "The engine is stopped, but its rented machine is still there and goes on costing."
 SILENT = (
     "The engine went silent while it finished its tasks. They are not given up: it goes on when the engine is back."
 )
@@ -64,8 +68,11 @@ class Stop:
         return client.stop(operation.uid)
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
-        progress = progress_of(engine)
+        ended = engine.status == EngineStatus.STOPPING or bool(operation.progress.get("ended"))
+        progress = {**progress_of(engine), "ended": ended}
         match engine.status:
+            case EngineStatus.STOPPED if _costs(engine) and not ended:
+                return self._kept(operation, now)
             case EngineStatus.STOPPED:
                 return Judgement(State.SUCCEEDED, "The engine has stopped.", progress)
             case "deleted":
@@ -77,3 +84,13 @@ class Stop:
             case EngineStatus.RUNNING if operation.state in (State.WORKING, State.LOST_CONTACT):
                 return Judgement(State.NEEDS_ATTENTION, BACK, progress)
         return unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
+
+    def _kept(self, operation: Operation, now: datetime) -> Judgement:
+        """It was drained, or stopped before: that it is stopped is no effect of this, which is about its machine."""
+        judgement = unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
+        return replace(judgement, note=KEPT) if judgement.state == State.NEEDS_ATTENTION else judgement
+
+
+def _costs(engine: Engine) -> bool:
+    machine: Any = engine.wire.get("instance") or {}
+    return bool(machine) and machine.get("status") not in GIVEN_BACK

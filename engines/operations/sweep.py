@@ -1,7 +1,7 @@
 """Find all due work in the database. Whatever a message should have woken and did not, is found here."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
 
@@ -10,31 +10,20 @@ from django.db.models import Q
 from engines import snapshots
 from engines.enums import MONEY, OPEN, State
 from engines.keys import due_for_removal
-from engines.models import Batch, Operation
+from engines.models import Automation, Batch, Operation
 from engines.money import process, reconcile
-from engines.operations.moves import Moved, move
+from engines.operations.alarms import people_to_tell
+from engines.operations.moves import Moved, amend, move
 from engines.operations.send import send
 from engines.operations.together import send_batch
 from portal.vault.models import Connection
 from portal.vault.tell import owners_to_tell
 
 BATCH = 100
+SIGN_OF_LIFE = timedelta(seconds=30)  # within which a worker that is at work has been seen: twice as long as it needs
 NOT_BACK = "The engine did not come back in time, so nothing was sent. If it should still be drained, ask again."
 LOST = "The worker that was sending this disappeared. Whether the engine got the request is being checked."
-
-# What the sweep does with an operation that rests in a state; a test holds that no open state is missing.
-RULES: dict[State, str] = {
-    State.WAITING: "watch; cancel when it waited long enough",
-    State.REQUESTED: "send when due",
-    State.CHECKING: "send anew when its lease has run out",
-    State.SENDING: "unknown when its lease has run out",
-    State.ACCEPTED: "watch",
-    State.WORKING: "watch",
-    State.UNKNOWN: "watch",
-    State.LOST_CONTACT: "watch",
-    State.STUCK: "watch",
-    State.NEEDS_ATTENTION: "watch",
-}
+Job = Callable[[str, datetime], None]
 
 
 def due(now: datetime) -> Iterator[Callable[[], None]]:
@@ -45,18 +34,11 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
     batches |= set(Batch.objects.filter(in_turn=True).values_list("pk", flat=True)[:BATCH])
     rows = rows.exclude(pk__in=batched.values("pk")).order_by("next_at")
     for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
-        if state == State.REQUESTED:
-            yield partial(send, str(pk), now)
-        elif state == State.WAITING:
-            yield partial(give_up, str(pk), now)
-        elif state == State.SENDING:
-            yield partial(recover, str(pk), now)
-        elif state == State.CHECKING:
-            yield partial(reconcile.requeue, str(pk), now)
-        elif verb in MONEY:  # unknown, or on its way
-            yield partial(reconcile.look, str(pk), now)
+        if job := rule(State(state), verb):
+            yield partial(job, str(pk), now)
     yield from due_for_removal(now)
     yield from owners_to_tell(now)
+    yield from people_to_tell(now)
     # A whole batch comes after single operations, and in turns with readings: none keeps the others waiting.
     sends = [partial(send_batch, batch_id, now) for batch_id in batches]
     reads = [partial(snapshots.refresh, connection_id, now) for connection_id in due_connections(now)]
@@ -89,14 +71,52 @@ def recover(operation_id: str, now: datetime) -> None:
     operation = Operation.objects.select_related("team", "engine__connection", "new_at", "requested_by").get(
         pk=operation_id
     )
-    stale = operation.lease_until is None or operation.lease_until <= now
+    stale = all(at is None or at <= now for at in (operation.lease_until, operation.next_at))
     if operation.state != State.SENDING or not stale:
         return
     is_money = operation.verb in MONEY
-    if is_money:
-        process.end(operation.extension.armed_by)
     try:
+        if is_money and not _ended(operation, now):
+            return
         move(operation, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=now if is_money else None)
         snapshots.look_soon(operation.connection, now)
     except Moved:
         return
+
+
+def _ended(operation: Operation, now: datetime) -> bool:
+    """Whether whoever armed this sends it no more. A process on this host that gives no sign of life is ended.
+
+    One that sweeps is not held up, it could only not record this, as while the database was away. To end it would
+    leave in doubt what else it is buying, so it has time to be seen.
+    """
+    who = operation.extension.armed_by
+    if operation.lease_until is not None:
+        amend(operation, lease_until=None, next_at=now + SIGN_OF_LIFE)
+        return False
+    since = (operation.next_at or now) - SIGN_OF_LIFE
+    if not Automation.objects.filter(worker=who.rpartition(":")[0], seen_at__gt=since).exists():
+        process.end(who)
+    return True
+
+
+# What is done with an operation in a state once its `next_at` has come. None: no clock moves it on, the readings of its
+# connection do (settle.WATCHED). A test holds that no open state is missing.
+RULES: dict[State, Job | None] = {
+    State.WAITING: give_up,
+    State.REQUESTED: send,
+    State.CHECKING: reconcile.requeue,
+    State.SENDING: recover,
+    State.ACCEPTED: None,
+    State.WORKING: None,
+    State.UNKNOWN: None,
+    State.LOST_CONTACT: None,
+    State.STUCK: None,
+    State.NEEDS_ATTENTION: None,
+}
+# Money is read on a schedule of its own: unknown, or on its way.
+MONEY_RULES: dict[State, Job] = {State.UNKNOWN: reconcile.look, State.WORKING: reconcile.look}
+
+
+def rule(state: State, verb: str) -> Job | None:
+    return MONEY_RULES.get(state, RULES[state]) if verb in MONEY else RULES[state]

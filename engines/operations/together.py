@@ -20,11 +20,11 @@ from engines import snapshots
 from engines.access import client_for
 from engines.api.client import EnginesClient
 from engines.api.errors import ApiError
-from engines.enums import State
+from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.operations import turns
 from engines.operations.moves import hold, move_all
-from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost
+from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost, unread
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.vault.keys import Sealed
@@ -77,6 +77,7 @@ def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | N
     rows = Operation.objects.select_for_update(skip_locked=True, of=("self",)).filter(
         batch=batch_id, state=State.REQUESTED, next_at__lte=now
     )
+    rows = rows.exclude(verb__in=MONEY)  # sent one by one: see engines/money
     rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by", "batch")
     found = list(rows.order_by("-attempts", "next_at", "pk")[:size])
     lost = {each.key_id: each for each in found}
@@ -140,7 +141,10 @@ class Handful:
             return self.clients.of(operation).get(operation.uid) if operation.pk in wanted else None
 
         for operation, answer in self._all(read):
-            if isinstance(answer, ApiError | Sealed):
+            if isinstance(answer, ApiError):
+                assert operation.key is not None
+                self.outcomes[operation.pk] = unread(answer, operation, operation.key, begun)
+            elif isinstance(answer, Sealed):
                 self._ended(operation, answer, State.FAILED)
             elif answer is not None:
                 engine = snapshots.apply_one(operation.connection, answer, begun)

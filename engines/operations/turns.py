@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import transaction
 
 from engines.capacity import Room, pool_of, rooms, takes
-from engines.enums import State
+from engines.enums import OPEN, State
 from engines.models import Batch, Operation
 from engines.operations.moves import AT_ONCE, move_all
 from engines.operations.verbs import VERBS
@@ -17,7 +17,8 @@ from portal.live.bus import publish
 def release(batch_id: uuid.UUID, now: datetime) -> int:
     """Make due what the guard has room for; return how many that were. Safe to call at any time, by anybody.
 
-    An engine that has meanwhile come into a state that forbids it loses its turn: nothing is sent to it.
+    An engine that has meanwhile come into a state that forbids it has time until all others are through. Then it
+    loses its turn: nothing is sent to it.
     """
     batch = Batch.objects.select_related("team").get(pk=batch_id)
     return _release(batch, now) if batch.in_turn else 0
@@ -26,11 +27,12 @@ def release(batch_id: uuid.UUID, now: datetime) -> int:
 @transaction.atomic
 def _release(batch: Batch, now: datetime) -> int:
     Team.objects.select_for_update(no_key=True).get(pk=batch.team_id)  # one at a time: what has room is counted
-    rows = Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED, next_at__isnull=True)
+    opened = Operation.objects.of(batch.team).filter(batch=batch, state__in=OPEN)
+    rows = opened.filter(state=State.REQUESTED, next_at__isnull=True)
     waiting = list(rows.select_related("engine", "team").order_by("engine__workers_busy", "engine_name", "pk"))
     refusal = VERBS[batch.verb].refusal
     ready = [each for each in waiting if not refusal(each.its_engine)]
-    if not ready:  # whoever was away a moment ago has had time to come back
+    if not ready and opened.count() == len(waiting):
         for why in {refusal(each.its_engine) for each in waiting}:
             lost = [each for each in waiting if refusal(each.its_engine) == why]
             move_all(lost, State.CANCELLED, now=now, note=f"Its turn had come. {why} Nothing was sent.")

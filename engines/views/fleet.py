@@ -15,6 +15,7 @@ from engines.access import why_not
 from engines.enums import OPEN, EngineStatus, Verb
 from engines.filters import FleetFilter
 from engines.models import Automation, Engine, Operation
+from engines.operations import alarms
 from engines.operations.verbs import waits_for
 from engines.restored import restored_at
 from engines.snapshots import STALE_AFTER, seen_at
@@ -61,6 +62,7 @@ def fleet(request: PortalRequest) -> HttpResponse:
         "connections": connections,
         "key_missing": not keys and may(request.membership.role, "keys"),
         "silence": automation_silence(now),
+        "alarms": alarms.banner(request.team, now),
         "restored": restored_at(request.team, now),
         "may_create": may(request.membership.role, "engine-new"),
         **selection(request),

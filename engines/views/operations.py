@@ -17,6 +17,7 @@ from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.money.choices import zone_of
+from engines.operations import alarms
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
 from engines.operations.verbs import takes_the_place_of
@@ -50,6 +51,7 @@ def operations(request: PortalRequest) -> HttpResponse:
         "filter": filters,
         "chips": chips(filters, request.GET),
         "silence": automation_silence(clock.now()),
+        "alarms": alarms.banner(request.team, clock.now()),
     }
     fragment = request.htmx and request.htmx.target == "operations"
     return render(request, "operations/_table.html" if fragment else "operations/list.html", context)

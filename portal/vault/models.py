@@ -9,6 +9,8 @@ from django.db import models
 from portal.accounts.models import Team
 from portal.scope import TeamManager
 
+TOLERATED = 30  # seconds between an API's clock and ours
+
 
 class Connection(models.Model):
     """A team's Engines API address."""
@@ -22,6 +24,7 @@ class Connection(models.Model):
     refreshed_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
     failing_since = models.DateTimeField(null=True)
+    skew = models.IntegerField(null=True)  # seconds by which the API's clock is ahead of ours, when last read
 
     objects: ClassVar[TeamManager[Self]] = TeamManager()
 
@@ -30,6 +33,15 @@ class Connection(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def other_clock(self) -> str:
+        """How the API's clock differs from ours, in words; "" while that is too little to matter."""
+        if self.skew is None or abs(self.skew) <= TOLERATED:
+            return ""
+        minutes, seconds = divmod(abs(self.skew), 60)
+        much = " ".join(filter(None, [f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]))
+        return f"{much} {'ahead of' if self.skew > 0 else 'behind'} ours"
 
 
 class StoredKey(models.Model):

@@ -7,6 +7,8 @@ import json
 import socket
 import struct
 import threading
+import time
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # The status that an engine has once its API has taken the request.
@@ -16,6 +18,7 @@ EFFECTS = {"drain": "draining", "update": "running", "stop": "stopping", "restar
 class ScriptedApi:
     def __init__(self):
         self.engines = {}
+        self.listed = {}  # what its list shows in place of these
         self.requests = []
         self.bodies = {}  # the last body of each verb
         self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
@@ -24,6 +27,7 @@ class ScriptedApi:
         self.refused = set()  # keys
         self.key_id = None  # the calling key's, if the API says
         self.releases = None
+        self.ahead = 0  # seconds by which its clock is ahead
         server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
         server.api = self
@@ -44,6 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def date_time_string(self, timestamp=None):
+        return formatdate(time.time() + self.server.api.ahead, usegmt=True)
 
     def do_GET(self):
         self._serve("GET")
@@ -81,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return {}
             case ["engines", "list"]:
                 start = int(body.get("cursor") or 0)
-                items = list(api.engines.values())
+                items = list((api.engines | api.listed).values())
                 more = start + api.page < len(items)
                 return {
                     "items": items[start : start + api.page],

@@ -378,9 +378,15 @@ def test_one_that_may_not_be_updated_any_more_loses_its_turn_last(olgas, fleet):
     put_all("stopped", "eng_9")
     turns.release(batch.pk, NOW)
     assert Operation.objects.get(engine__uid="eng_9").state == "requested"
-    for _ in range(3):
+    for _ in range(2):
         Operation.objects.filter(next_at__isnull=False).update(state="succeeded")
         turns.release(batch.pk, NOW)
+    last = Operation.objects.filter(state="requested", next_at__isnull=False)
+    assert last.update(state="working") > 0
+    turns.release(batch.pk, NOW)
+    assert Operation.objects.get(engine__uid="eng_9").state == "requested"  # others are under way
+    Operation.objects.filter(state="working").update(state="succeeded")
+    turns.release(batch.pk, NOW)
     lost = Operation.objects.get(engine__uid="eng_9")
     assert (lost.state, "Nothing was sent" in lost.note) == ("cancelled", True)
     assert Batch.objects.get().in_turn is False

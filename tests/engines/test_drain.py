@@ -6,7 +6,10 @@ import pytest
 
 from engines.enums import State
 from engines.models import Change, Engine
+from engines.operations.decide import send_again
 from engines.operations.drain import FORGOT
+from engines.operations.moves import Decider
+from portal.audit.origin import Origin
 from tests.engines.conftest import NOW, dto, put, read
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +87,15 @@ def test_past_its_deadline_it_asks_a_person_and_cuts_nothing(operation):
     operation.refresh_from_db()
     assert operation.state == State.STUCK
     assert "Nothing is cut" in operation.note
+
+
+def test_sent_again_after_its_deadline_it_has_time_anew(operation, olga):
+    put(operation, "needs_attention", deadline_at=NOW)
+    send_again(operation, by=Decider(olga, Origin()), now=LATER)
+    put(operation, "accepted", deadline_at=operation.deadline_at, sent_at=LATER)
+    read(operation.engine.connection, dto(status="draining"), at=LATER + timedelta(seconds=5))
+    operation.refresh_from_db()
+    assert (operation.state, operation.deadline_at) == (State.WORKING, LATER + timedelta(hours=2))
 
 
 def test_a_stuck_drain_is_watched_on(operation):

@@ -1,13 +1,16 @@
 """The fleet as last read: converges, forgets nothing silently, and shows how old it is."""
 
 import threading
+import time
 from datetime import timedelta
+from email.utils import formatdate
 
 import pytest
 from django.db import connection as db
 
 from engines import snapshots
 from engines.api.errors import ApiBusy, NoAnswer
+from engines.enums import State
 from engines.models import Engine
 from engines.snapshots import columns, fingerprint, look_soon, refresh, seen_at
 from portal import clock
@@ -171,6 +174,67 @@ def test_of_two_readings_at_once_the_newer_one_stays(engine, acme_connection, mo
     read(acme_connection, dto(status="pending"), at=NOW + timedelta(seconds=1))
     thread.join(10)
     assert Engine.objects.get().status == "draining"
+
+
+def test_d18_a_list_that_lags_behind_what_was_read_moves_nothing(api, fleet, operation, held):
+    again(fleet)
+    put(operation, "working")
+    api.engines["eng_1"] = dto(status="draining")
+    api.listed["eng_1"] = dto(status="running")
+    read(fleet, dto(status="draining"), at=NOW + timedelta(seconds=30))
+    held.advance(minutes=2)
+    again(fleet, timedelta(minutes=2))
+    operation.refresh_from_db()
+    assert (operation.state, Engine.objects.get(uid="eng_1").status) == (State.WORKING, "draining")
+
+
+def test_d18_an_engine_that_forgot_the_drain_is_asked_itself_and_then_believed(api, fleet, operation, held):
+    again(fleet)
+    put(operation, "working")
+    read(fleet, dto(status="draining"), at=NOW + timedelta(seconds=30))
+    held.advance(minutes=2)
+    again(fleet, timedelta(minutes=2))
+    operation.refresh_from_db()
+    assert "GET /engines/eng_1" in api.requests
+    assert operation.state == State.NEEDS_ATTENTION
+
+
+def test_d18_an_engine_in_doubt_that_does_not_answer_stays_as_it_was_and_the_others_are_read(api, fleet, held):
+    again(fleet)
+    read(fleet, dto(status="draining"), at=NOW + timedelta(seconds=30))
+    api.trouble["GET /engines/eng_1"] = (400, "odd")
+    api.engines["eng_2"]["name"] = "renamed"
+    held.advance(minutes=2)
+    again(fleet, timedelta(minutes=2))
+    assert Engine.objects.get(uid="eng_1").status == "draining"
+    assert Engine.objects.get(uid="eng_2").name == "renamed"
+
+
+def test_d18_an_answer_that_is_older_by_the_apis_own_clock_is_ignored_for_a_while(engine, acme_connection):
+    at = NOW + timedelta(seconds=10)
+    read(acme_connection, dto(status="draining", updated_at="2026-11-23T12:00:05Z"), at=at)
+    lagging = dto(status="pending", updated_at="2026-11-23T12:00:01Z")
+    read(acme_connection, lagging, at=at + timedelta(seconds=30))
+    assert Engine.objects.get().status == "draining"
+    read(acme_connection, lagging, at=at + timedelta(minutes=2))
+    assert Engine.objects.get().status == "pending"
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(600, "10 min ahead of ours"), (-600, "10 min behind ours"), (20, "")])
+def test_d15_an_api_whose_clock_differs_is_named_and_deadlines_stay_ours(
+    api, fleet, operation, client_of, ada, ahead, words
+):
+    put(operation, "working", deadline_at=NOW + timedelta(minutes=9))
+    api.ahead = ahead
+    api.engines["eng_1"] = dto(status="draining", updated_at=formatdate(time.time() + ahead))
+    again(fleet)
+    assert abs(fleet.skew - ahead) <= 5
+    Connection.objects.update(skew=round(fleet.skew, -1))  # the seconds that the test took
+    for path in ("/engines/", "/connections/"):
+        page = client_of(ada).get(path).content.decode()
+        assert ("ours" in page and words in page) if words else "s clock is" not in page
+    operation.refresh_from_db()
+    assert operation.state == State.WORKING
 
 
 def test_the_age_is_that_of_the_last_pass_even_if_the_row_was_not_rewritten(engine, acme_connection):

@@ -131,6 +131,13 @@ def test_refusals_are_one_outcome_each(begin, api):
     assert states() == {"refused": 5, "accepted": NUMBER - 5}
 
 
+def test_purchases_are_never_sent_as_a_batch(begin, api):
+    batch = begin()
+    Operation.objects.update(verb="extend")
+    send_batch(batch.pk, clock.now())
+    assert (api.requests, states()) == ([], {"requested": NUMBER})
+
+
 def test_who_lost_the_right_meanwhile_has_nothing_sent(begin, api, olga):
     batch = begin()
     Membership.objects.filter(user=olga).update(role="viewer")
@@ -154,6 +161,16 @@ def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
     with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
         together.Handful(handful, pool, together.Clients(stack)).send()
     assert (posts(api), states()) == ([], {"requested": NUMBER})
+
+
+def test_one_that_cannot_be_read_before_it_is_sent_again_was_not_sent(begin, api):
+    batch = begin()
+    first = Operation.objects.order_by("next_at", "pk").first()
+    Operation.objects.filter(pk=first.pk).update(attempts=1)
+    api.trouble[f"GET /engines/{first.engine.uid}"] = (500, "internal_error")
+    send_batch(batch.pk, clock.now())
+    first.refresh_from_db()
+    assert (first.state, first.attempts, posts(api)) == ("requested", 1, [])
 
 
 def test_a_worker_that_came_too_late_changes_nothing(begin, api):

@@ -132,6 +132,13 @@ def test_an_update_that_failed_says_why_and_that_the_old_version_runs(asked):
     assert operation.note == "v1.0.0 runs on: the checksum differs"
 
 
+@pytest.mark.parametrize("state", ["working", "stuck"])
+def test_an_update_that_failed_after_its_deadline_has_failed_all_the_same(asked, state):
+    told = {"asked": "stable", "phase": "failed", "version": "v2.0.0", "error": "the checksum differs"}
+    operation = put(asked(Verb.UPDATE), state, deadline_at=NOW)
+    assert after(operation, state, status="running", update=told) == State.FAILED
+
+
 def test_without_its_word_a_new_version_is_success(asked):
     operation = asked(Verb.UPDATE, **{"from": "v1.0.0"})
     assert after(operation, "accepted", status="running", engine_version="v2.0.0") == State.SUCCEEDED
@@ -201,6 +208,28 @@ def test_a_stop_is_what_the_engine_shows(asked, status, state):
     assert after(asked(Verb.STOP, online=True), "accepted", status=status) == state
 
 
+def test_a_machine_that_is_still_rented_is_no_success_however_stopped_its_engine_is(asked):
+    operation = asked(Verb.STOP, online=True)
+    assert after(operation, "unknown", status="stopped", **MACHINE) == State.REQUESTED
+    put(operation, "unknown", attempts=2)
+    read(operation.engine.connection, dto(status="stopped", **MACHINE), at=NOW + timedelta(seconds=40))
+    operation.refresh_from_db()
+    assert operation.state == State.NEEDS_ATTENTION
+    assert "goes on costing" in operation.note
+
+
+@pytest.mark.parametrize("machine", [None, {"cloud": "local", "status": "deleting"}])
+def test_a_machine_that_is_given_back_ends_the_stop(asked, machine):
+    assert after(asked(Verb.STOP), "unknown", status="stopped", instance=machine) == State.SUCCEEDED
+
+
+def test_an_engine_that_was_seen_stopping_has_stopped_whatever_its_machine_is_called(asked):
+    operation = asked(Verb.STOP)
+    assert after(operation, "accepted", status="stopping", **MACHINE) == State.WORKING
+    at = NOW + timedelta(seconds=40)
+    assert after(operation, "working", status="stopped", at=at, **MACHINE) == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("state", ["working", "lost_contact"])
 def test_a_stop_whose_engine_was_started_anew_before_it_was_seen_stopped_asks_a_person(asked, state):
     assert after(asked(Verb.STOP, online=True), state, status="running") == State.NEEDS_ATTENTION
@@ -214,6 +243,29 @@ def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
     assert operation.state == State.FAILED
     assert "went offline" in operation.note
     assert api.sent("POST", "/engines/eng_1/stop") == []
+
+
+@pytest.mark.parametrize("trouble", [(500, "internal_error"), (429, "rate_limited"), "reset"])
+def test_a_stop_whose_engine_cannot_be_read_is_not_sent_and_read_again(api, asked, later, trouble):
+    api.trouble["GET /engines/eng_1"] = trouble
+    operation = asked(Verb.STOP, online=True)
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert (operation.state, operation.attempts) == (State.REQUESTED, 0)
+    assert "read before this is sent" in operation.note
+    api.trouble.clear()
+    send(str(operation.pk), operation.next_at)
+    operation.refresh_from_db()
+    assert (operation.state, len(api.sent("POST", "/engines/eng_1/stop"))) == (State.ACCEPTED, 1)
+
+
+def test_a_stop_whose_engine_cannot_be_read_until_its_deadline_has_failed(api, asked, later):
+    api.trouble["GET /engines/eng_1"] = (500, "internal_error")
+    operation = asked(Verb.STOP, online=True)
+    later["now"] = operation.deadline_at
+    send(str(operation.pk), operation.deadline_at)
+    operation.refresh_from_db()
+    assert (operation.state, api.sent("POST", "/engines/eng_1/stop")) == (State.FAILED, [])
 
 
 def test_an_offline_engine_that_was_shown_as_such_is_stopped(api, asked):
