@@ -122,7 +122,7 @@ def spent(team: Team, since: datetime, without: Any = None, user_id: Any = None)
 
 
 def hours_bought(team: Team, engine: Engine, without: Any = None) -> Decimal:
-    held = _open(team, without).filter(operation__engine=engine)
+    held = _open(team, without).filter(operation__engine__uid=engine.uid)
     booked = LedgerEntry.objects.of(team).filter(engine_uid=engine.uid).exclude(operation_id=without)
     return Decimal(_sum(held, "hours")) + Decimal(_sum(booked, "hours"))
 

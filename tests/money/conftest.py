@@ -45,7 +45,7 @@ def engine(acme_connection, api, clock):
 def seen(connection, api, uid):
     """The engine as the portal has read it just now."""
     snapshots.apply(connection, [api.engines[uid]], read_at=clocks.now())
-    return Engine.objects.get(uid=uid)
+    return Engine.objects.get(uid=uid, connection=connection)
 
 
 def key_of(user, connection):

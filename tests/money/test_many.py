@@ -8,7 +8,9 @@ import pytest
 
 from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
 from engines.money import many
-from tests.money.conftest import NOON, ask, seen, sweep
+from engines.operations.request import Busy
+from portal.vault.models import Connection
+from tests.money.conftest import NOON, ask, fresh, key_of, seen, sweep
 
 PATH = "/engines/many/extend/"
 ALL = "?all=1&hours=3"
@@ -63,6 +65,36 @@ def test_the_same_form_twice_buys_once(bills, fleet, api):
     first, second = confirm(bills, shown), confirm(bills, shown)
     sweep()
     assert (first["Location"], len(api.charges)) == (second["Location"], 3)
+
+
+@pytest.fixture
+def other_spelling(bill, acme, api, fleet):
+    """A second connection to the same API: each machine is listed twice."""
+    connection = Connection.objects.create(team=acme, name="Again", base_url=api.url.replace("127.0.0.1", "localhost"))
+    key = key_of(bill, connection)
+    return key, [seen(connection, api, f"eng_{number}") for number in (1, 2, 3)]
+
+
+@pytest.mark.usefixtures("books")
+def test_a_machine_that_two_connections_list_is_bought_once(bills, other_spelling, api):
+    shown = page(bills)
+    assert "listed by another connection too" in shown
+    confirm(bills, shown)
+    sweep()
+    assert sorted(uid for uid, *_ in api.charges) == ["eng_1", "eng_2", "eng_3"]
+
+
+@pytest.mark.usefixtures("books")
+def test_while_it_is_bought_at_one_connection_it_is_not_at_the_other(bill, bills_key, fleet, other_spelling, api):
+    key, again = other_spelling
+    asked = ask(fleet[0], bill, bills_key)
+    with pytest.raises(Busy, match="asked by Bill"):
+        ask(again[0], bill, key)
+    sweep()
+    late = ask(again[0], bill, key)  # by a form that was opened before
+    sweep()
+    assert (fresh(asked).state, fresh(late).extension.outcome) == ("succeeded", "satisfied")
+    assert len(api.charges) == 1
 
 
 def test_a_total_over_the_limit_buys_nothing(bills, fleet, acme):
