@@ -129,6 +129,29 @@ def test_e16_busy_for_ever_ends_after_three_sends(asked, api, clock):
     assert (len(api.posts()), api.charges) == (3, [])
 
 
+def told_to_wait(api, operation):
+    api.faults = [("status", 429, "rate_limited")]
+    assert run(operation).state == State.REQUESTED
+
+
+def test_e16_busy_and_carried_out_after_all_is_booked_and_not_sent_again(asked, api, clock):
+    told_to_wait(api, asked)
+    api.extend("eng_1", 3)
+    clock.advance(seconds=10)
+    done = run(asked)
+    assert outcome(done) == ("succeeded", "observed")
+    assert (len(api.posts()), LedgerEntry.objects.get().evidence) == (1, "B")
+
+
+def test_e16_busy_and_changed_by_somebody_else_is_not_said_to_be_unsent(asked, api, clock):
+    told_to_wait(api, asked)
+    api.move_end("eng_1", timedelta(hours=1))
+    clock.advance(seconds=10)
+    done = run(asked)
+    assert outcome(done) == ("needs_reconfirm", "outdated")
+    assert "Nothing more was sent." in done.note
+
+
 FAULTS_WITHOUT_EFFECT = {
     "E17 500": ("status", 500),
     "E17 502": ("status", 502),
@@ -364,6 +387,20 @@ def test_e33_a_freeze_of_everybody_between_check_and_arming_stops_it(asked, api,
     monkeypatch.setattr("engines.money.send.failpoint", freeze_now)
     done = run(asked)
     assert done.state == State.CANCELLED
+    assert api.posts() == []
+
+
+def test_e33_a_worker_held_up_over_the_freeze_does_not_send_by_what_it_read(asked, api, clock, monkeypatch):
+    read = limits.freeze_of
+
+    def slowly(team):
+        found = read(team)
+        if fresh(asked).state == State.CHECKING:
+            clock.advance(seconds=3)
+        return found
+
+    monkeypatch.setattr("engines.money.limits.freeze_of", slowly)
+    assert outcome(run(asked)) == ("failed", "not_sent")
     assert api.posts() == []
 
 

@@ -1,12 +1,14 @@
 """E6-E9, E31, E32, E36: several people, one budget, and a second person's word."""
 
+import io
 import threading
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.core.management import call_command
+from django.db import connection, transaction
 
 from engines.models import LedgerEntry, Operation
 from engines.money import approve, limits
@@ -247,6 +249,32 @@ def test_what_the_limits_forbid_no_approval_allows(proposal, ada, clock, acme):
     with pytest.raises(limits.OverLimit):
         approving(proposal, ada, clock)
     assert Proposal.objects.get().state == Proposal.State.WAITING
+
+
+@pytest.mark.usefixtures("books")
+@pytest.mark.parametrize("whose", ["the team's", "everybody's"])
+def test_e33_a_freeze_that_is_being_written_at_the_arming_stops_it(asked, api, acme, ada, clock, monkeypatch, whose):
+    written = threading.Event()
+
+    def freeze_slowly():
+        with transaction.atomic():
+            if whose == "the team's":
+                limits.freeze(acme, "budget", Decider(ada, ORIGIN), NOON)
+            else:
+                call_command("freeze_spending", reason="incident", stdout=io.StringIO())
+            written.set()
+            threading.Event().wait(0.3)  # the arming comes meanwhile
+        connection.close()
+
+    def at_the_arming(name):
+        if name == "extend.connected":
+            threading.Thread(target=freeze_slowly).start()
+            assert written.wait(10)
+
+    monkeypatch.setattr("engines.money.send.failpoint", at_the_arming)
+    wake(str(asked.pk), NOON)
+    assert fresh(asked).state == "cancelled"
+    assert api.posts() == []
 
 
 @pytest.mark.usefixtures("books")
