@@ -72,7 +72,7 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form
         return shown(request, made, filters, again, status=422)
-    if made.verb in STEP_UP and must_confirm(request):
+    if weighs_much(made) and must_confirm(request):
         return shown(request, made, filters, form, status=409, confirm_refused=True)
     start(
         made,
@@ -87,6 +87,11 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     number = len(made.will)
     messages.success(request, f"{made.verb.label} of {number} engine{'' if number == 1 else 's'} is on its way.")
     return redirect("batch", pk=ticket.batch_id)
+
+
+def weighs_much(made: Plan) -> bool:
+    """Say whether it is asked only by somebody who has just proved who they are, as for a single engine."""
+    return made.verb in STEP_UP or (made.offer is not None and made.offer.needs_approval)
 
 
 def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier: Batch | None) -> Plan:
@@ -160,7 +165,7 @@ def shown(
         "plan": made,
         "verb": made.verb,
         "icon": ICONS[made.verb],
-        "must_confirm": made.verb in STEP_UP and must_confirm(request),
+        "must_confirm": weighs_much(made) and must_confirm(request),
         "form": form,
         "names": made.will[:SHOWN],
         "more": max(0, len(made.will) - SHOWN),

@@ -193,6 +193,20 @@ def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
     assert proposed.operations.count() == 3
 
 
+def test_what_needs_approval_together_is_asked_only_after_a_recent_proof(fleet, acme, confirmed, bill):
+    Limits.objects.create(team=acme, approval_cost=8 * DOLLAR)
+    browser = confirmed(bill, ago=601)
+    shown = page(browser)
+    assert "Confirm that it is you first." in shown
+    answer = confirm(browser, shown)
+    assert (answer.status_code, Proposal.objects.count(), Batch.objects.count()) == (409, 0, 0)
+    assert "the render</textarea>" in answer.content.decode()
+
+
+def test_what_needs_no_approval_together_is_bought_without(fleet, confirmed, bill):
+    assert buy(confirmed(bill, ago=601)).status_code == 302
+
+
 def test_who_asked_does_not_approve(proposed, client, bill, api):
     browser = signed_in(client, bill)
     assert "Approve all" not in browser.get(f"/batches/{proposed.pk}/").content.decode()
