@@ -13,7 +13,7 @@ from django.db.models import Count, QuerySet, TextChoices
 
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
-from engines.enums import OPEN, EngineStatus, State, Verb
+from engines.enums import MONEY, OPEN, EngineStatus, State, Verb
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, many
 from engines.money.amounts import PaidTime
@@ -307,6 +307,8 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
 
     Of a worker that is about to send one and this, whoever comes first has it.
     """
+    if batch.verb in MONEY:
+        return many.take_back(batch, by=by, now=now)
     rows = Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED)
     note = f"Stopped by {by.user} with the rest of the batch before it was sent."
     Batch.objects.of(batch.team).filter(pk=batch.pk).update(in_turn=False)

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
-from engines.money import many
+from engines.money import limits, many
 from engines.operations.request import Busy
 from portal.vault.models import Connection
 from tests.money.conftest import NOON, ask, fresh, key_of, seen, sweep
@@ -210,7 +210,7 @@ def test_what_needs_no_approval_together_is_bought_without(fleet, confirmed, bil
 def test_who_asked_does_not_approve(proposed, client, bill, api):
     browser = signed_in(client, bill)
     assert "Approve all" not in browser.get(f"/batches/{proposed.pk}/").content.decode()
-    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
     sweep()
     assert (api.charges, Operation.objects.count()) == ([], 0)
 
@@ -223,9 +223,47 @@ def test_what_another_page_showed_is_not_approved(proposed, client, ada, api):
 
 def test_an_old_sign_in_does_not_approve(proposed, confirmed, ada):
     browser = confirmed(ada, ago=601)
-    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
     assert page["Location"].startswith("/accounts/confirm/?next=")
     assert Operation.objects.count() == 0
+
+
+def stop(client, batch):
+    return client.post(f"/batches/{batch.pk}/stop/", follow=True).content.decode()
+
+
+def test_the_rest_is_taken_back_and_what_may_be_sent_is_not(bills, fleet, acme, api):
+    buy(bills)
+    batch = Batch.objects.get()
+    for uid, state in (("eng_2", "checking"), ("eng_3", "sending")):
+        Operation.objects.filter(engine__uid=uid).update(state=state)
+    assert "Stop the rest (2 not sent yet)" in bills.get(f"/batches/{batch.pk}/").content.decode()
+    assert "2 that were not sent yet are cancelled" in stop(bills, batch)
+    ends = Operation.objects.order_by("engine__uid").values_list("state", "extension__outcome")
+    assert list(ends) == [("cancelled", "not_sent")] * 2 + [("sending", "")]
+    assert limits.spent(acme, NOON - timedelta(days=1)) == 750 * CENT
+
+
+def test_what_waits_for_a_second_person_is_stopped_with_the_rest(proposed, client, ada, bills, api):
+    assert "3 that were not sent yet are cancelled" in stop(bills, proposed)
+    approve(signed_in(client, ada), proposed)
+    assert set(Proposal.objects.values_list("state", "decided_reason")) == {
+        ("rejected", "Stopped with the rest of the batch.")
+    }
+    assert Operation.objects.count() == 0
+
+
+def test_an_operator_stops_no_purchases(proposed, client_of, olga):
+    assert client_of(olga).post(f"/batches/{proposed.pk}/stop/").status_code == 403
+    assert Proposal.objects.filter(state="waiting").count() == 3
+
+
+def test_what_was_not_approved_in_time_is_said_to_be_over(proposed, client, ada, clock):
+    clock.advance(minutes=31)
+    shown = " ".join(signed_in(client, ada).get(f"/batches/{proposed.pk}/").content.decode().split())
+    assert "Approve all" not in shown
+    assert "3 were not approved within 30 minutes" in shown
+    assert "Stop the rest" not in shown
 
 
 def test_only_what_was_certainly_not_charged_is_tried_again(bills, fleet, api):
