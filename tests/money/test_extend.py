@@ -21,7 +21,7 @@ from portal.vault.models import Connection
 from tests.money.conftest import NOON, ORIGIN, ask, fresh, seen, settle, sweep
 from tests.money.paid_api import PaidApi
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("books")]
+pytestmark = pytest.mark.django_db
 
 
 def run(operation):
@@ -257,6 +257,7 @@ def test_e26_an_effect_after_90_seconds_is_observed_and_never_offered_again_befo
     assert outcome(settle(clock, asked, minutes=4)) == ("succeeded", "observed")
 
 
+@pytest.mark.uncounted("charged too late for any reading: the daily check shows it, the ledger cannot")
 def test_e27_a_late_effect_stops_the_second_try_before_it_is_sent(asked, api, clock, engine, bill, bills_key):
     api.faults = [("silence",)]
     run(asked)
@@ -267,7 +268,6 @@ def test_e27_a_late_effect_stops_the_second_try_before_it_is_sent(asked, api, cl
     late = run(again)
     assert outcome(late) == ("succeeded", "satisfied")
     assert (len(api.posts()), late.extension.retry_of_id) == (1, asked.pk)
-    api.charges.clear()  # charged behind everybody's back: the daily check shows it, the ledger cannot
 
 
 def test_e28_the_same_hours_bought_elsewhere_meanwhile_look_like_ours(asked, api, clock):

@@ -49,7 +49,6 @@ def test_the_total_is_shown_first(bills, fleet):
     assert f"${3 * each:.2f} in all" in page(bills)
 
 
-@pytest.mark.usefixtures("books")
 def test_each_engine_is_bought_once_and_booked(bills, fleet, api):
     assert buy(bills).status_code == 302
     sweep()
@@ -59,7 +58,6 @@ def test_each_engine_is_bought_once_and_booked(bills, fleet, api):
     assert set(Operation.objects.values_list("batch", "state")) == {(Batch.objects.get().pk, "succeeded")}
 
 
-@pytest.mark.usefixtures("books")
 def test_the_same_form_twice_buys_once(bills, fleet, api):
     shown = page(bills)
     first, second = confirm(bills, shown), confirm(bills, shown)
@@ -75,7 +73,6 @@ def other_spelling(bill, acme, api, fleet):
     return key, [seen(connection, api, f"eng_{number}") for number in (1, 2, 3)]
 
 
-@pytest.mark.usefixtures("books")
 def test_a_machine_that_two_connections_list_is_bought_once(bills, other_spelling, api):
     shown = page(bills)
     assert "listed by another connection too" in shown
@@ -84,7 +81,6 @@ def test_a_machine_that_two_connections_list_is_bought_once(bills, other_spellin
     assert sorted(uid for uid, *_ in api.charges) == ["eng_1", "eng_2", "eng_3"]
 
 
-@pytest.mark.usefixtures("books")
 def test_while_it_is_bought_at_one_connection_it_is_not_at_the_other(bill, bills_key, fleet, other_spelling, api):
     key, again = other_spelling
     asked = ask(fleet[0], bill, bills_key)
@@ -177,14 +173,12 @@ def approve(client, batch):
     return client.post(f"/batches/{batch.pk}/approve/", {"digest": found[1] if found else ""}, follow=True)
 
 
-@pytest.mark.usefixtures("books")
 def test_many_small_ones_are_no_way_around_the_second_person(proposed, api):
     sweep()
     assert (api.charges, Operation.objects.count()) == ([], 0)
     assert Proposal.objects.filter(batch=proposed, state="waiting").count() == 3
 
 
-@pytest.mark.usefixtures("books")
 def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
     approve(signed_in(client, ada), proposed)
     sweep()
