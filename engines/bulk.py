@@ -13,7 +13,7 @@ from django.db.models import Count, QuerySet, TextChoices
 
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
-from engines.enums import OPEN, EngineStatus, State, Verb
+from engines.enums import MONEY, OPEN, EngineStatus, State, Verb
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, many
 from engines.money.amounts import PaidTime
@@ -134,6 +134,7 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
     most = many.MOST if verb == Verb.EXTEND else MOST
     engines = list(rows.select_related("connection").order_by("name", "pk")[: most + 1])
     made = Plan(verb, left_out=max(0, len(engines) - most))
+    machines: set[str] = set()
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened: dict[int, list[Operation]] = defaultdict(list)
     for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress"):
@@ -144,8 +145,11 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
         key, opened_here = keys.get(engine.connection_id), opened[engine.pk]
         if refusal := why_not(verb, engine, role=role, key=key, opened=opened_here):
             made.wont.append((engine, _kind(verb, engine, opened_here), refusal))
+        elif verb == Verb.EXTEND and engine.uid in machines:  # two connections may lead to one API
+            made.wont.append((engine, Skip.MONEY, "It is listed by another connection too: time is bought once."))
         else:
             made.will.append(engine)
+            machines.add(engine.uid)
     if verb in TAKING:
         if within_guard:
             _hold_back(made, team, opened)
@@ -303,6 +307,8 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
 
     Of a worker that is about to send one and this, whoever comes first has it.
     """
+    if batch.verb in MONEY:
+        return many.take_back(batch, by=by, now=now)
     rows = Operation.objects.of(batch.team).filter(batch=batch, state=State.REQUESTED)
     note = f"Stopped by {by.user} with the rest of the batch before it was sent."
     Batch.objects.of(batch.team).filter(pk=batch.pk).update(in_turn=False)

@@ -127,11 +127,12 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
         return "It is not what was shown to you. Nothing was bought."
     if proposal.key is None:
         return f"The key of {proposal.requested_by} was removed meanwhile."
-    for who in (proposal.requested_by, approver):
+    asked = "engine-extend" if proposal.engine_id else "engine-create"
+    for who, right in ((proposal.requested_by, asked), (approver, "cloud-time-approve")):
         rows = Membership.objects.filter(user=who, user__is_active=True, team=proposal.team_id)
         role = rows.values_list("role", flat=True).first()
-        if role is None or not may(role, "engine-extend"):
-            return f"{who} may no longer buy cloud time in this team."
+        if role is None or not may(role, right):
+            return f"{who} may no longer buy {'cloud time' if proposal.engine_id else 'machines'} in this team."
     if proposal.engine is None:
         return ""  # its price is compared when it is sent
     paid, quote = amounts.paid_time(proposal.engine), Quote.of(proposal.pk, proposal.parameters)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from engines.enums import MONEY, State, Verb
+from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts, limits
 from engines.money.models import Extension, Outcome
@@ -13,7 +13,7 @@ from engines.money.order import Order
 from engines.money.quote import Quote
 from engines.money.record import End, record
 from engines.operations.moves import Decider
-from engines.operations.request import Changed, Wish, request, said_before
+from engines.operations.request import Busy, Changed, Wish, request, said_before
 from portal.accounts.models import Team, User
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
@@ -37,7 +37,8 @@ def buy(
     """Record the purchase and hold its cost. The caller has checked role, scope and engine.
 
     Sent twice, the same quote returns the same operation. Raises limits.Frozen, limits.OverLimit, request.Busy if
-    another operation on the engine is open, and request.Changed if the quote's id was used with other words.
+    another operation on the engine is open, or a purchase for it by way of another connection, and request.Changed if
+    the quote's id was used with other words.
     """
     Team.objects.select_for_update(no_key=True).get(
         pk=engine.team_id
@@ -47,6 +48,8 @@ def buy(
     wish = Wish(quote.id, Verb.EXTEND, reason, DEADLINE, quote.parameters(), retry_of)
     if earlier := Operation.objects.of(engine.team).filter(pk=quote.id).first():
         return _same(earlier, wish, engine, user)
+    if other := _bought_elsewhere(engine):
+        raise Busy(other)
     limits.check(engine.team, user.pk, engine, quote.hours, quote.cost, now)
     operation = request(wish, engine=engine, user=user, key=key, origin=origin, now=now)
     Extension.objects.create(
@@ -61,6 +64,12 @@ def buy(
         approved_name=approved_name,
     )
     return operation
+
+
+def _bought_elsewhere(engine: Engine) -> Operation | None:
+    """Return the open purchase for this machine by way of another connection: two addresses may lead to one API."""
+    rows = Operation.objects.of(engine.team).filter(verb__in=MONEY, state__in=OPEN, engine__uid=engine.uid)
+    return rows.exclude(engine=engine).first()
 
 
 def cancel(operation: Operation, *, by: Decider) -> None:

@@ -29,7 +29,7 @@ def _check(engine: Engine, now: datetime) -> bool:
     paid, read_at = amounts.paid_time(engine), seen_at(engine, engine.connection)
     if paid is None or now - read_at > FRESH:
         return False
-    if Operation.objects.of(engine.team).filter(engine=engine, verb="extend", state__in=OPEN).exists():
+    if Operation.objects.of(engine.team).filter(engine__uid=engine.uid, verb="extend", state__in=OPEN).exists():
         return False
     last = DayCheck.objects.of(engine.team).filter(engine=engine).order_by("-day").first()
     booked = LedgerEntry.objects.of(engine.team).filter(engine_uid=engine.uid)

@@ -40,7 +40,11 @@ def freeze_of(team: Team) -> Freeze | None:
 
 @transaction.atomic
 def freeze(team: Team, reason: str, by: Decider, now: datetime) -> None:
-    """Stop all spending of the team: at the claim and at the arming too. Frozen already, it stays as it is."""
+    """Stop all spending of the team: at the claim and at the arming too. Frozen already, it stays as it is.
+
+    Once it returns, nothing more is armed: the arming reads it under the same lock.
+    """
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
     facts = {"at": now, "by": str(by.user)[:150], "reason": reason}
     if Freeze.objects.get_or_create(team=team, defaults=facts)[1]:
         record(team=team, actor=by.user, action="cloudtime.frozen", target=team, origin=by.origin, reason=reason)
@@ -122,7 +126,7 @@ def spent(team: Team, since: datetime, without: Any = None, user_id: Any = None)
 
 
 def hours_bought(team: Team, engine: Engine, without: Any = None) -> Decimal:
-    held = _open(team, without).filter(operation__engine=engine)
+    held = _open(team, without).filter(operation__engine__uid=engine.uid)
     booked = LedgerEntry.objects.of(team).filter(engine_uid=engine.uid).exclude(operation_id=without)
     return Decimal(_sum(held, "hours")) + Decimal(_sum(booked, "hours"))
 

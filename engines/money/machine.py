@@ -16,6 +16,7 @@ from engines.money.amounts import PaidTime
 from engines.money.models import Evidence, Outcome
 from engines.money.offers import Offer, offers
 from engines.money.order import Order
+from engines.money.preflight import unsent
 from engines.money.record import End
 
 EVERY = timedelta(seconds=5)  # between two readings while it is on its way
@@ -33,22 +34,25 @@ def order_of(operation: Operation) -> Order:
 def preflight(operation: Operation, client: EnginesClient, now: datetime) -> PaidTime | End:
     """Compare what was confirmed with what is on offer now. Return from when on it is paid, or the end."""
     order = order_of(operation)
+    namesake = next(iter(client.named(order.name)), None)
+    if namesake and operation.attempts:  # what was told to be asked again had been carried out
+        return found(operation, namesake, now)
     offer = offered(client, order)
     if offer is None or not offer.is_available:
-        note = f"{order.cloud} has no {order.instance_type} in {order.region} any more. Nothing was sent."
+        note = f"{order.cloud} has no {order.instance_type} in {order.region} any more. {unsent(operation)}"
         return End(State.REFUSED, Outcome.NOT_SENT, note)
     if offer.price != order.price:
         was, price = (amounts.dollars(cents * amounts.MICROCENTS_PER_CENT) for cents in (order.price, offer.price))
-        note = f"The price was {was} an hour when you confirmed; now it is {price}. Nothing was sent. Choose again."
+        note = f"The price was {was} an hour when you confirmed; now it is {price}. {unsent(operation)} Choose again."
         return End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, note)
-    if client.named(order.name):
-        note = f"There is an engine called {order.name} already. Nothing was sent. Choose again."
+    if namesake:
+        note = f"There is an engine called {order.name} already. {unsent(operation)} Choose again."
         return End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, note)
     try:
         asked = (operation.team, operation.requested_by_id, None, order.hours, order.cost, now)
         limits.check(*asked, without=operation.pk)
     except (limits.Frozen, limits.OverLimit) as refused:
-        return End(State.CANCELLED, Outcome.NOT_SENT, f"{refused} Nothing was sent.")
+        return End(State.CANCELLED, Outcome.NOT_SENT, f"{refused} {unsent(operation)}")
     return PaidTime(now, order.price)
 
 

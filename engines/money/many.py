@@ -6,16 +6,20 @@ Each engine's time is a purchase of its own (engines.money.buy), or waits for a 
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from django.db.models import Q
+
+from engines.enums import State
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, approve, limits
 from engines.money.amounts import PaidTime
-from engines.money.buy import buy
+from engines.money.buy import buy, cancel
 from engines.money.models import Proposal
 from engines.money.quote import Quote
-from engines.operations.moves import Decider
+from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy, Changed
 from portal.accounts.models import Team, User
 from portal.audit.origin import Origin
@@ -103,10 +107,31 @@ def buy_all(
     return lost
 
 
-def waiting(batch: Batch) -> list[Proposal]:
+def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
+    """Cancel what was not armed yet, and end what waits for a second person; return how many that were."""
+    taken = 0
+    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=(State.REQUESTED, State.CHECKING))
+    for operation in rows.select_related("team", "engine__connection", "extension"):
+        with suppress(Moved):  # armed just now, or ended
+            cancel(operation, by=by)
+            taken += 1
+    for proposal in waiting(batch, now):
+        with suppress(approve.NotApproved):
+            approve.reject(proposal, "Stopped with the rest of the batch.", by=by, now=now)
+            taken += 1
+    return taken
+
+
+def waiting(batch: Batch, now: datetime) -> list[Proposal]:
     """Return what waits for a second person."""
-    rows = Proposal.objects.of(batch.team).filter(batch=batch, state=Proposal.State.WAITING)
+    rows = Proposal.objects.of(batch.team).filter(batch=batch, state=Proposal.State.WAITING, expires_at__gt=now)
     return list(rows.select_related("engine", "team", "requested_by").order_by("engine__name", "pk"))
+
+
+def lapsed(batch: Batch, now: datetime) -> int:
+    """Return how many were not approved, and are not bought."""
+    late = Q(state=Proposal.State.WAITING, expires_at__lte=now) | Q(state=Proposal.State.REJECTED)
+    return Proposal.objects.of(batch.team).filter(late, batch=batch).count()
 
 
 def cost_of(proposals: Iterable[Proposal]) -> int:

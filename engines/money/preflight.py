@@ -7,7 +7,7 @@ from engines.enums import State
 from engines.models import Operation
 from engines.money import amounts, limits
 from engines.money.amounts import PaidTime
-from engines.money.models import LedgerEntry, Outcome
+from engines.money.models import Evidence, LedgerEntry, Outcome
 from engines.money.record import End
 from portal.accounts.access import may
 from portal.accounts.models import Membership
@@ -23,7 +23,7 @@ def right_lost(operation: Operation, now: datetime) -> End | None:
     if now > operation.deadline_at:
         return End(*cancelled, "It was not begun within ten minutes of being asked, so it was not begun at all.")
     if freeze := limits.freeze_of(operation.team):
-        return End(*cancelled, f"{freeze} Nothing was sent.")
+        return End(*cancelled, f"{freeze} {unsent(operation)}")
     if operation.key is None or str(operation.key) != operation.key_label:
         return End(*cancelled, "The key it was asked with was removed or replaced before it was sent.")
     return None
@@ -36,21 +36,33 @@ def preflight(operation: Operation, dto: wire.Engine, now: datetime) -> PaidTime
     paid = amounts.read(dto.get("instance"))
     if paid is None:
         return End(State.REFUSED, Outcome.NOT_SENT, "The API reports no end or no price of its paid time any more.")
+    if (
+        operation.attempts
+        and bought.before
+        and amounts.near(paid.threshold, amounts.after(bought.before, bought.hours))
+    ):
+        note = f"It was told to ask again, and yet a reading shows it paid until {_words(paid.threshold)}."
+        return End(State.SUCCEEDED, Outcome.OBSERVED, note, evidence=Evidence.READING, after=paid.threshold)
     if dto.get("status") in amounts.OVER or paid.threshold <= now:
         doing = "out of paid time" if paid.threshold <= now else dto.get("status")
-        return End(State.REFUSED, Outcome.NOT_SENT, f"The engine is {doing}. Nothing was sent.")
+        return End(State.REFUSED, Outcome.NOT_SENT, f"The engine is {doing}. {unsent(operation)}")
     if paid.threshold >= bought.target:
-        note = f"It already runs until {_words(paid.threshold)}. Nothing was sent and nothing was charged."
+        note = f"It already runs until {_words(paid.threshold)}. {unsent(operation)}"
         return End(State.SUCCEEDED, Outcome.SATISFIED, note, after=paid.threshold)
     if changes := _changes(operation, paid):
-        note = f"{' '.join(changes)} Nothing was sent. Look again and confirm once more."
+        note = f"{' '.join(changes)} {unsent(operation)} Look again and confirm once more."
         return End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, note, after=paid.threshold)
     try:
         asked = (operation.team, operation.requested_by_id, operation.engine, bought.hours, bought.cost, now)
         limits.check(*asked, without=operation.pk)
     except (limits.Frozen, limits.OverLimit) as refused:
-        return End(State.CANCELLED, Outcome.NOT_SENT, f"{refused} Nothing was sent.")
+        return End(State.CANCELLED, Outcome.NOT_SENT, f"{refused} {unsent(operation)}")
     return paid
+
+
+def unsent(operation: Operation) -> str:
+    """Say how much was sent, of a purchase that is not sent now: after a 429, it was sent and turned away."""
+    return "Nothing more was sent." if operation.attempts else "Nothing was sent and nothing was charged."
 
 
 def _changes(operation: Operation, paid: PaidTime) -> list[str]:

@@ -9,13 +9,14 @@ from engines import wire
 from engines.api import errors
 from engines.enums import MONEY, State, Verb
 from engines.models import Operation
-from engines.money import amounts, machine
+from engines.money import amounts, limits, machine
 from engines.money.models import Evidence, Extension, Outcome
 from engines.money.reading import books, reading
 from engines.money.record import End, record
 from engines.operations.moves import Decider, Moved, amend, audit, move
 from engines.wire import moment
 from portal import clock
+from portal.accounts.models import User
 from portal.logs import on_behalf_of
 
 log = logging.getLogger(__name__)
@@ -125,13 +126,26 @@ def _unchanged(operation: Operation, now: datetime) -> None:
         amend(operation, next_at=next_look(operation.moved_at, now))
 
 
+class OwnWord(Exception):
+    """Who asked for it cannot say what became of it. The text says who can."""
+
+
+def own_word(operation: Operation, user: User) -> str:
+    """Say why somebody else must settle it; "" if this person may."""
+    if operation.requested_by_id == user.pk and limits.needs_approval(operation.team, operation.extension.cost):
+        return "It is your own purchase, and above the approval limit: somebody else must say what became of it."
+    return ""
+
+
 def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) -> None:
     """Settle an ambiguous extension by a person's word, which is the evidence from then on.
 
-    Raises ValueError if it is not ambiguous, and Moved if somebody was faster.
+    Raises OwnWord, ValueError if it is not ambiguous, and Moved if somebody was faster.
     """
     if operation.verb not in MONEY or operation.state != State.NEEDS_ATTENTION:
         raise ValueError(f"an operation that is {operation.state} does not offer this")
+    if why_not := own_word(operation, by.user):
+        raise OwnWord(why_not)
     audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
     if applied:
         note = f"{by.user} found that it was charged: {reason}"

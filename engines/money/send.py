@@ -23,12 +23,13 @@ from engines.money import amounts, limits, machine
 from engines.money.amounts import PaidTime
 from engines.money.failpoints import failpoint
 from engines.money.models import Evidence, Extension, Outcome
-from engines.money.preflight import preflight, right_lost
+from engines.money.preflight import preflight, right_lost, unsent
 from engines.money.process import identity
 from engines.money.reading import reading
 from engines.money.record import End, record
 from engines.operations.moves import Moved, audit, move
 from portal import clock
+from portal.accounts.models import Team
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
@@ -144,29 +145,33 @@ class Arming:
     def __call__(self) -> None:
         operation = self.operation
         failpoint(f"{operation.verb}.connected")
-        if freeze := limits.freeze_of(operation.team):
-            raise Halt(End(State.CANCELLED, Outcome.NOT_SENT, f"{freeze} Nothing was sent."))
-        begun = clock.boot()
-        self._commit(clock.now(), begun)
+        begun = self._commit()
         self.done = True
         failpoint(f"{operation.verb}.armed")
         if clock.boot() - begun > WINDOW:
             note = "The worker was held up at the last moment and sent nothing. Nothing was charged."
             raise Halt(End(State.FAILED, Outcome.NOT_SENT, note))
 
-    def _commit(self, at: datetime, begun: float) -> None:
+    def _commit(self) -> float:
+        """Arm it, unless spending is frozen; return when that began, by CLOCK_BOOTTIME."""
         operation = self.operation
-        until, sends = at + ARMED_LEASE, operation.attempts + 1
         with transaction.atomic():
+            # Under the lock that a freeze takes too: it is there before the arming, or comes after it.
+            Team.objects.select_for_update(no_key=True).get(pk=operation.team_id)
+            begun, at = clock.boot(), clock.now()
+            if freeze := limits.freeze_of(operation.team):
+                raise Halt(End(State.CANCELLED, Outcome.NOT_SENT, f"{freeze} {unsent(operation)}"))
             if connection.vendor == "postgresql":
                 with connection.cursor() as cursor:
                     cursor.execute("SET LOCAL synchronous_commit = on")
             facts = {"before": self.paid.threshold, "armed_at": at, "armed_boot": begun, "armed_by": identity()}
             Extension.objects.filter(pk=operation.pk).update(**facts)
+            until, sends = at + ARMED_LEASE, operation.attempts + 1
             move(operation, State.SENDING, now=at, sent_at=at, attempts=sends, lease_until=until, next_at=until)
             failpoint(f"{operation.verb}.arming")
         for name, value in facts.items():
             setattr(operation.extension, name, value)
+        return begun
 
 
 def _accepted(operation: Operation, dto: wire.Engine) -> End:

@@ -80,6 +80,7 @@ EXTEND_MOVES = MOVES | {
 
 # A machine takes minutes to come, once it is ordered. The order itself moves as every purchase does.
 CREATE_MOVES = EXTEND_MOVES | {
+    State.CHECKING: EXTEND_MOVES[State.CHECKING] | {State.WORKING},  # a 429, and yet it is there
     State.SENDING: EXTEND_MOVES[State.SENDING] | {State.WORKING},
     State.UNKNOWN: EXTEND_MOVES[State.UNKNOWN] | {State.WORKING},
     State.WORKING: frozenset({State.SUCCEEDED, State.FAILED, State.NEEDS_ATTENTION}),

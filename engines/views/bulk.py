@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import SHARE
-from engines.enums import OPEN, State, Verb
+from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import BulkForm
 from engines.models import Batch, Engine, Operation
@@ -38,6 +38,7 @@ PAGE = 100
 SHOWN = 20  # names of one group that the plan lists
 NOT_ASKED = 200  # lines of one page
 TICKED = 1000  # engines that an address can name
+UNSENT = (State.REQUESTED, State.CHECKING)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -72,7 +73,7 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form
         return shown(request, made, filters, again, status=422)
-    if made.verb in STEP_UP and must_confirm(request):
+    if weighs_much(made) and must_confirm(request):
         return shown(request, made, filters, form, status=409, confirm_refused=True)
     start(
         made,
@@ -87,6 +88,11 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     number = len(made.will)
     messages.success(request, f"{made.verb.label} of {number} engine{'' if number == 1 else 's'} is on its way.")
     return redirect("batch", pk=ticket.batch_id)
+
+
+def weighs_much(made: Plan) -> bool:
+    """Say whether it is asked only by somebody who has just proved who they are, as for a single engine."""
+    return made.verb in STEP_UP or (made.offer is not None and made.offer.needs_approval)
 
 
 def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier: Batch | None) -> Plan:
@@ -160,7 +166,7 @@ def shown(
         "plan": made,
         "verb": made.verb,
         "icon": ICONS[made.verb],
-        "must_confirm": made.verb in STEP_UP and must_confirm(request),
+        "must_confirm": weighs_much(made) and must_confirm(request),
         "form": form,
         "names": made.will[:SHOWN],
         "more": max(0, len(made.will) - SHOWN),
@@ -193,9 +199,9 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         rows = rows.filter(state=outcome)
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
-    waiting = numbers.get(State.REQUESTED, 0)
-    again = failed(found).count()
-    proposals = many.waiting(found) if found.verb == Verb.EXTEND else []
+    again, now = failed(found).count(), clock.now()
+    proposals = many.waiting(found, now) if found.verb == Verb.EXTEND else []
+    waiting = sum(numbers.get(state, 0) for state in UNSENT) + len(proposals)
     role = request.membership.role
     context = {
         "batch": found,
@@ -214,6 +220,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "may_stop": may_stop(role, found),
         "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
         "proposals": proposals,
+        "lapsed": many.lapsed(found, now) if found.verb == Verb.EXTEND else 0,
         "proposed_cost": many.cost_of(proposals),
         "proposed": many.digest(proposals),
         "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
@@ -225,8 +232,9 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
 
 
 def may_stop(role: str, found: Batch) -> bool:
-    """Whoever may cancel operations, or ask for these, may stop what was not sent yet."""
-    return may(role, "operation-cancel") or may(role, f"bulk-{found.verb}")
+    """Whoever may cancel such operations, or ask for them, may stop what was not sent yet."""
+    cancel = "cloud-time-cancel" if found.verb in MONEY else "operation-cancel"
+    return may(role, cancel) or may(role, f"bulk-{found.verb}")
 
 
 @require_POST
@@ -243,7 +251,7 @@ def stop(request: PortalRequest, pk: str) -> HttpResponse:
 def approve(request: PortalRequest, pk: str) -> HttpResponse:
     """Approve all of a batch that waits for a second person, as it was shown to them."""
     found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
-    proposals, by = many.waiting(found), Decider(request.user, Origin.of(request))
+    proposals, by = many.waiting(found, clock.now()), Decider(request.user, Origin.of(request))
     if not is_recent(request):
         return to_confirm(request)
     try:

@@ -23,7 +23,7 @@ from engines.money.buy import cancel as take_back
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
 from engines.money.models import Ceiling, Limits
-from engines.money.reconcile import resolve
+from engines.money.reconcile import OwnWord, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
 from engines.operations.verbs import blocker
@@ -207,9 +207,13 @@ def settle(request: PortalRequest, pk: str) -> HttpResponse:
     if not form.is_valid() or applied not in ("yes", "no"):
         messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
         return _go(request, reverse("operation", args=[found.pk]))
+    if not is_recent(request):
+        return to_confirm(request)
     try:
         by = Decider(request.user, Origin.of(request))
         resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)
+    except OwnWord as refused:
+        messages.warning(request, str(refused))
     except (Moved, ValueError):
         messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
     return _go(request, reverse("operation", args=[found.pk]))

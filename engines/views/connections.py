@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -13,6 +14,7 @@ from engines.enums import OPEN
 from engines.forms import ConnectionForm
 from engines.models import Engine, Operation
 from portal.accounts.confirmed import recently_confirmed
+from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
 from portal.vault import connections as vault
@@ -65,10 +67,11 @@ def change(request: PortalRequest, connection: Connection) -> HttpResponse:
     return render(request, "connections/change.html", context, status=422 if request.method == "POST" else 200)
 
 
+@transaction.atomic
 def save(request: PortalRequest, connection: Connection, form: ConnectionForm) -> bool:
     """Save what was entered; say whether that went well. The form has the errors if not."""
     name, url = form.cleaned_data["name"], form.cleaned_data["address"]
-    if url != connection.base_url and (open_now := consequences(connection)["open"]):
+    if url != connection.base_url and (open_now := held(connection)["open"]):
         words = f"{open_now} operations on its engines are not finished. Change the address when they are."
         form.add_error("address", words)
         return False
@@ -84,8 +87,9 @@ def save(request: PortalRequest, connection: Connection, form: ConnectionForm) -
 
 @of_own_team
 @require_http_methods(["GET", "HEAD", "POST"])
+@transaction.atomic
 def remove(request: PortalRequest, connection: Connection) -> HttpResponse:
-    gone = consequences(connection)
+    gone = held(connection) if request.method == "POST" else consequences(connection)
     if request.method == "POST" and not gone["open"]:
         vault.remove(connection, by=request.user, origin=Origin.of(request), engines=gone["engines"])
         messages.success(request, f"{connection.name} is removed, and {gone['keys']} keys with it.")
@@ -94,9 +98,16 @@ def remove(request: PortalRequest, connection: Connection) -> HttpResponse:
     return render(request, "connections/remove.html", context, status=409 if request.method == "POST" else 200)
 
 
+def held(connection: Connection) -> dict[str, int]:
+    """As `consequences`, and nothing more is bought there until the transaction ends."""
+    Team.objects.select_for_update().get(pk=connection.team_id)
+    return consequences(connection)
+
+
 def consequences(connection: Connection) -> dict[str, int]:
-    """Return how much hangs on the connection."""
-    operations = Operation.objects.of(connection.team).filter(engine__connection=connection)
+    """Return how much hangs on the connection: on its engines, and on those that are ordered there."""
+    there = Q(engine__connection=connection) | Q(new_at=connection)
+    operations = Operation.objects.of(connection.team).filter(there)
     return {
         "keys": StoredKey.objects.of(connection.team).filter(connection=connection).count(),
         "engines": Engine.objects.of(connection.team).filter(connection=connection).count(),

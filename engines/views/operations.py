@@ -16,6 +16,7 @@ from engines.api.advice import advice
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
+from engines.money import reconcile
 from engines.money.choices import zone_of
 from engines.operations import alarms
 from engines.operations import decide as decisions
@@ -23,8 +24,10 @@ from engines.operations.moves import Decider, Moved
 from engines.operations.verbs import takes_the_place_of
 from engines.paid_clock import Overrun, meanwhile
 from engines.views.fleet import automation_silence
+from engines.views.operate import STEP_UP
 from portal import clock
 from portal.accounts.access import may
+from portal.accounts.confirmed import is_recent, must_confirm, to_confirm
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of
@@ -72,11 +75,18 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "overrun": overrun(request, found),
         "zone": zone_of(request),
         "is_money": found.verb in MONEY,
-        "may_settle": may(request.membership.role, "cloud-time-resolve"),
+        **settling(request, found),
         "silence": automation_silence(clock.now()),
     }
     fragment = request.htmx and request.htmx.target == "operation"
     return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
+
+
+def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
+    """Return whether this person may say what became of a purchase, why not, and whether they prove who they are."""
+    may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
+    why_not = reconcile.own_word(found, request.user) if may_settle else ""
+    return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": must_confirm(request)}
 
 
 def how_to_go_on(found: Operation) -> str:
@@ -101,6 +111,8 @@ def timeline(found: Operation) -> dict[str, Any]:
 @require_POST
 def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
     found = operation_for(request, pk)
+    if step == "send-again" and found.verb in STEP_UP and not is_recent(request):
+        return to_confirm(request)
     try:
         STEPS[step](found, by=Decider(request.user, Origin.of(request)), now=clock.now())
     except (Moved, ValueError):

@@ -3,13 +3,17 @@
 import time
 
 import pytest
+from django.db.models import Sum
 from django.http import HttpResponse, JsonResponse
 from pytest_django.live_server_helper import LiveServer
 
+from engines.controlplane.enums import EntryKind
+from engines.controlplane.models import LedgerEntry as TheirEntry
 from engines.money import send
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
 from tests.controlplane.conftest import caller, cloud, funds, team  # noqa: F401 (fixtures)
+from tests.money.conftest import booked
 
 ANSWER_SECONDS = 1.5
 
@@ -48,6 +52,21 @@ def routed_to_the_api(get_response):
         return answer
 
     return middleware
+
+
+@pytest.fixture(autouse=True)
+def books(request):
+    """What every test ends with: their entries about creations are what ours says, and nothing was ordered twice."""
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    acme, cloud = (request.getfixturevalue(name) for name in ("acme", "cloud"))  # noqa: F811
+    yield
+    kinds = [EntryKind.CREATE, EntryKind.REFUND]
+    charged = TheirEntry.objects.filter(kind__in=kinds).aggregate(sum=Sum("amount_microcents"))["sum"] or 0
+    assert cloud.count("create") <= 1
+    if not request.node.get_closest_marker("uncounted"):
+        assert booked(acme) == -charged
 
 
 @pytest.fixture

@@ -1,13 +1,21 @@
 """A team's connections: an admin's, within the policy of addresses, and another address drops the keys."""
 
 import ast
+import threading
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from django.db import connection as database
+from django.db import transaction
 
 from engines.models import Engine, LedgerEntry, Operation
+from engines.money.buy import rent
+from engines.money.order import Order
 from engines.snapshots import refresh
 from portal.audit.models import Entry
+from portal.audit.origin import Origin
+from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, put
 
@@ -94,6 +102,47 @@ def test_a_removed_connection_takes_its_keys_and_engines_along(ada, operation, c
 def test_a_connection_stays_while_operations_are_open(ada, operation, confirmed):
     answer = confirmed(ada).post(f"/connections/{operation.engine.connection_id}/remove/")
     assert (answer.status_code, Connection.objects.count()) == (409, 1)
+
+
+@pytest.fixture
+def order(ada, acme_connection):
+    """Orders a machine at the connection: there is no engine of it yet."""
+    key = store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["*"])
+    place = {"cloud": "local", "region": "here", "instance_type": "cpu-2", "rental_type": "on_demand"}
+    made = Order.new("burst", **place, hardware="2 vCPUs", hours=Decimal(3), price=120)
+    origin = Origin(request_id="req-1", address="10.0.0.9", role="admin")
+    return lambda: rent(made, "more room", user=ada, key=key, origin=origin, now=NOW)
+
+
+@pytest.mark.parametrize("state", ["requested", "unknown", "needs_attention"])
+def test_a_connection_stays_while_a_machine_is_ordered_there(ada, order, acme_connection, confirmed, state):
+    put(order(), state)
+    browser, path = confirmed(ada), f"/connections/{acme_connection.pk}/"
+    assert browser.post(f"{path}remove/").status_code == 409
+    assert "not finished" in page(browser.post(path, HOSTED))
+    assert Operation.objects.get().extension.cost == 360_000_000
+    assert (Connection.objects.get().base_url, StoredKey.objects.count()) == ("http://127.0.0.1:1", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("step", ["", "remove/"])
+def test_a_machine_that_is_ordered_at_that_moment_keeps_its_connection(ada, order, acme_connection, confirmed, step):
+    asked = threading.Event()
+
+    def order_slowly():
+        with transaction.atomic():
+            order()
+            asked.set()
+            threading.Event().wait(0.3)  # whoever removes it comes meanwhile
+        database.close()
+
+    ordering = threading.Thread(target=order_slowly)
+    ordering.start()
+    assert asked.wait(10)
+    answer = confirmed(ada).post(f"/connections/{acme_connection.pk}/{step}", HOSTED)
+    ordering.join(10)
+    assert answer.status_code in (409, 422)
+    assert Operation.objects.get().new_at.base_url == "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize("path", ["/connections/new/", "/connections/{}/", "/connections/{}/remove/"])

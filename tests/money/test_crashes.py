@@ -18,7 +18,7 @@ from portal.audit.models import Entry
 from tests.harness import wait_for
 from tests.money.conftest import NOON, ask, fresh, quote, settle, sweep
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("books")]
+pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,12 +1,14 @@
 """E6-E9, E31, E32, E36: several people, one budget, and a second person's word."""
 
+import io
 import threading
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.core.management import call_command
+from django.db import connection, transaction
 
 from engines.models import LedgerEntry, Operation
 from engines.money import approve, limits
@@ -51,7 +53,6 @@ def at_once(*jobs):
     return ends
 
 
-@pytest.mark.usefixtures("books")
 def test_e6_two_people_want_the_same_and_it_is_charged_once(engine, api, bill, ada, bills_key, adas_key, clock, acme):
     for _ in range(10):
         target = api.ends("eng_1") + timedelta(hours=1)
@@ -72,7 +73,6 @@ def test_e6_two_people_want_the_same_and_it_is_charged_once(engine, api, bill, a
         clock.advance(minutes=1)
 
 
-@pytest.mark.usefixtures("books")
 def test_e7_the_second_of_two_is_told_who_was_first_and_then_charged_once(engine, api, bill, ada, bills_key, adas_key):
     first, late = quote(engine, "3"), quote(engine, "5")
     ask(engine, bill, bills_key, quote=first)
@@ -86,7 +86,6 @@ def test_e7_the_second_of_two_is_told_who_was_first_and_then_charged_once(engine
     assert [hours for _, hours, _ in api.charges] == [3, 5]
 
 
-@pytest.mark.usefixtures("books")
 def test_e8_a_budget_for_one_of_two_engines_is_not_spent_twice(engine, second, api, bill, bills_key, acme):
     Limits.objects.create(team=acme, user_day=10 * DOLLAR)
     ends = at_once(*(lambda one=one: ask(one, bill, bills_key) for one in (engine, second)))
@@ -95,7 +94,6 @@ def test_e8_a_budget_for_one_of_two_engines_is_not_spent_twice(engine, second, a
     assert len(api.charges) == 1
 
 
-@pytest.mark.usefixtures("books")
 def test_e9_twenty_at_once_on_a_budget_for_seven_are_seven(api, acme, acme_connection, bill, bills_key, clock, engine):
     Limits.objects.create(team=acme, team_day=7 * 750_000_000)
     fleet = []
@@ -158,7 +156,6 @@ def approving(proposal, by, clock, shown=None):
     return approve.approve(proposal, shown or proposal.digest, by=Decider(by, ORIGIN), now=clock.now())
 
 
-@pytest.mark.usefixtures("books")
 def test_e31_a_second_person_approves_and_it_is_bought_for_who_asked(proposal, ada, clock, api):
     operation = approving(proposal, ada, clock)
     sweep()
@@ -227,7 +224,6 @@ def test_e31_a_fresh_sign_in_does(proposal, client, ada):
     assert page["Location"] == f"/operations/{proposal.pk}/"
 
 
-@pytest.mark.usefixtures("books")
 def test_e32_two_approvals_at_once_are_one_purchase(proposal, acme, ada, clock, api):
     anna = member("anna", Role.ADMIN, acme)
     ends = at_once(*(lambda who=who: approving(proposal, who, clock) for who in (ada, anna)))
@@ -249,14 +245,37 @@ def test_what_the_limits_forbid_no_approval_allows(proposal, ada, clock, acme):
     assert Proposal.objects.get().state == Proposal.State.WAITING
 
 
-@pytest.mark.usefixtures("books")
+@pytest.mark.parametrize("whose", ["the team's", "everybody's"])
+def test_e33_a_freeze_that_is_being_written_at_the_arming_stops_it(asked, api, acme, ada, clock, monkeypatch, whose):
+    written = threading.Event()
+
+    def freeze_slowly():
+        with transaction.atomic():
+            if whose == "the team's":
+                limits.freeze(acme, "budget", Decider(ada, ORIGIN), NOON)
+            else:
+                call_command("freeze_spending", reason="incident", stdout=io.StringIO())
+            written.set()
+            threading.Event().wait(0.3)  # the arming comes meanwhile
+        connection.close()
+
+    def at_the_arming(name):
+        if name == "extend.connected":
+            threading.Thread(target=freeze_slowly).start()
+            assert written.wait(10)
+
+    monkeypatch.setattr("engines.money.send.failpoint", at_the_arming)
+    wake(str(asked.pk), NOON)
+    assert fresh(asked).state == "cancelled"
+    assert api.posts() == []
+
+
 def test_e36_a_message_delivered_five_times_to_two_workers_is_one_purchase(asked, api, clock):
     at_once(*[lambda: wake(str(asked.pk), NOON)] * 5)
     assert len(api.posts()) == 1
     assert fresh(asked).extension.outcome == "confirmed"
 
 
-@pytest.mark.usefixtures("books")
 def test_e2_two_clicks_at_once_are_one_operation(engine, bill, bills_key, api):
     for _ in range(10):
         made = quote(engine)

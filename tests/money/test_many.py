@@ -7,8 +7,10 @@ from html import unescape
 import pytest
 
 from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
-from engines.money import many
-from tests.money.conftest import NOON, ask, seen, sweep
+from engines.money import limits, many
+from engines.operations.request import Busy
+from portal.vault.models import Connection
+from tests.money.conftest import NOON, ask, fresh, key_of, seen, sweep
 
 PATH = "/engines/many/extend/"
 ALL = "?all=1&hours=3"
@@ -47,7 +49,6 @@ def test_the_total_is_shown_first(bills, fleet):
     assert f"${3 * each:.2f} in all" in page(bills)
 
 
-@pytest.mark.usefixtures("books")
 def test_each_engine_is_bought_once_and_booked(bills, fleet, api):
     assert buy(bills).status_code == 302
     sweep()
@@ -57,12 +58,39 @@ def test_each_engine_is_bought_once_and_booked(bills, fleet, api):
     assert set(Operation.objects.values_list("batch", "state")) == {(Batch.objects.get().pk, "succeeded")}
 
 
-@pytest.mark.usefixtures("books")
 def test_the_same_form_twice_buys_once(bills, fleet, api):
     shown = page(bills)
     first, second = confirm(bills, shown), confirm(bills, shown)
     sweep()
     assert (first["Location"], len(api.charges)) == (second["Location"], 3)
+
+
+@pytest.fixture
+def other_spelling(bill, acme, api, fleet):
+    """A second connection to the same API: each machine is listed twice."""
+    connection = Connection.objects.create(team=acme, name="Again", base_url=api.url.replace("127.0.0.1", "localhost"))
+    key = key_of(bill, connection)
+    return key, [seen(connection, api, f"eng_{number}") for number in (1, 2, 3)]
+
+
+def test_a_machine_that_two_connections_list_is_bought_once(bills, other_spelling, api):
+    shown = page(bills)
+    assert "listed by another connection too" in shown
+    confirm(bills, shown)
+    sweep()
+    assert sorted(uid for uid, *_ in api.charges) == ["eng_1", "eng_2", "eng_3"]
+
+
+def test_while_it_is_bought_at_one_connection_it_is_not_at_the_other(bill, bills_key, fleet, other_spelling, api):
+    key, again = other_spelling
+    asked = ask(fleet[0], bill, bills_key)
+    with pytest.raises(Busy, match="asked by Bill"):
+        ask(again[0], bill, key)
+    sweep()
+    late = ask(again[0], bill, key)  # by a form that was opened before
+    sweep()
+    assert (fresh(asked).state, fresh(late).extension.outcome) == ("succeeded", "satisfied")
+    assert len(api.charges) == 1
 
 
 def test_a_total_over_the_limit_buys_nothing(bills, fleet, acme):
@@ -145,14 +173,12 @@ def approve(client, batch):
     return client.post(f"/batches/{batch.pk}/approve/", {"digest": found[1] if found else ""}, follow=True)
 
 
-@pytest.mark.usefixtures("books")
 def test_many_small_ones_are_no_way_around_the_second_person(proposed, api):
     sweep()
     assert (api.charges, Operation.objects.count()) == ([], 0)
     assert Proposal.objects.filter(batch=proposed, state="waiting").count() == 3
 
 
-@pytest.mark.usefixtures("books")
 def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
     approve(signed_in(client, ada), proposed)
     sweep()
@@ -161,10 +187,24 @@ def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
     assert proposed.operations.count() == 3
 
 
+def test_what_needs_approval_together_is_asked_only_after_a_recent_proof(fleet, acme, confirmed, bill):
+    Limits.objects.create(team=acme, approval_cost=8 * DOLLAR)
+    browser = confirmed(bill, ago=601)
+    shown = page(browser)
+    assert "Confirm that it is you first." in shown
+    answer = confirm(browser, shown)
+    assert (answer.status_code, Proposal.objects.count(), Batch.objects.count()) == (409, 0, 0)
+    assert "the render</textarea>" in answer.content.decode()
+
+
+def test_what_needs_no_approval_together_is_bought_without(fleet, confirmed, bill):
+    assert buy(confirmed(bill, ago=601)).status_code == 302
+
+
 def test_who_asked_does_not_approve(proposed, client, bill, api):
     browser = signed_in(client, bill)
     assert "Approve all" not in browser.get(f"/batches/{proposed.pk}/").content.decode()
-    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
     sweep()
     assert (api.charges, Operation.objects.count()) == ([], 0)
 
@@ -177,9 +217,47 @@ def test_what_another_page_showed_is_not_approved(proposed, client, ada, api):
 
 def test_an_old_sign_in_does_not_approve(proposed, confirmed, ada):
     browser = confirmed(ada, ago=601)
-    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed))})
+    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
     assert page["Location"].startswith("/accounts/confirm/?next=")
     assert Operation.objects.count() == 0
+
+
+def stop(client, batch):
+    return client.post(f"/batches/{batch.pk}/stop/", follow=True).content.decode()
+
+
+def test_the_rest_is_taken_back_and_what_may_be_sent_is_not(bills, fleet, acme, api):
+    buy(bills)
+    batch = Batch.objects.get()
+    for uid, state in (("eng_2", "checking"), ("eng_3", "sending")):
+        Operation.objects.filter(engine__uid=uid).update(state=state)
+    assert "Stop the rest (2 not sent yet)" in bills.get(f"/batches/{batch.pk}/").content.decode()
+    assert "2 that were not sent yet are cancelled" in stop(bills, batch)
+    ends = Operation.objects.order_by("engine__uid").values_list("state", "extension__outcome")
+    assert list(ends) == [("cancelled", "not_sent")] * 2 + [("sending", "")]
+    assert limits.spent(acme, NOON - timedelta(days=1)) == 750 * CENT
+
+
+def test_what_waits_for_a_second_person_is_stopped_with_the_rest(proposed, client, ada, bills, api):
+    assert "3 that were not sent yet are cancelled" in stop(bills, proposed)
+    approve(signed_in(client, ada), proposed)
+    assert set(Proposal.objects.values_list("state", "decided_reason")) == {
+        ("rejected", "Stopped with the rest of the batch.")
+    }
+    assert Operation.objects.count() == 0
+
+
+def test_an_operator_stops_no_purchases(proposed, client_of, olga):
+    assert client_of(olga).post(f"/batches/{proposed.pk}/stop/").status_code == 403
+    assert Proposal.objects.filter(state="waiting").count() == 3
+
+
+def test_what_was_not_approved_in_time_is_said_to_be_over(proposed, client, ada, clock):
+    clock.advance(minutes=31)
+    shown = " ".join(signed_in(client, ada).get(f"/batches/{proposed.pk}/").content.decode().split())
+    assert "Approve all" not in shown
+    assert "3 were not approved within 30 minutes" in shown
+    assert "Stop the rest" not in shown
 
 
 def test_only_what_was_certainly_not_charged_is_tried_again(bills, fleet, api):

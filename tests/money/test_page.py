@@ -81,6 +81,38 @@ def test_an_unclear_purchase_is_said_aloud_and_settled_with_a_reason(client_of, 
     assert fresh(asked).extension.outcome == "resolved_not_applied"
 
 
+@pytest.fixture
+def unclear(asked, api, clock):
+    """Somebody moved its end meanwhile: readings show neither unchanged nor as asked."""
+    api.faults = [("silence",)]
+    sweep()
+    api.move_end("eng_1", timedelta(hours=7))
+    return settle(clock, asked, minutes=1)
+
+
+def said_of(browser, operation):
+    words = {"applied": "no", "reason": "not in their list"}
+    return browser.post(f"/cloud-time/{operation.pk}/resolve/", words)
+
+
+def test_who_signed_in_long_ago_settles_nothing(confirmed, bill, unclear):
+    browser = confirmed(bill, ago=601)
+    assert "Confirm that it is you first." in browser.get(f"/operations/{unclear.pk}/").content.decode()
+    assert said_of(browser, unclear)["Location"].startswith("/accounts/confirm/")
+    assert fresh(unclear).state == "needs_attention"
+
+
+def test_above_the_approval_limit_somebody_else_settles_it(client_of, bill, ada, unclear, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    own = client_of(bill)
+    assert "It was not charged" not in own.get(f"/operations/{unclear.pk}/").content.decode()
+    said_of(own, unclear)
+    assert fresh(unclear).state == "needs_attention"
+    assert "It was not charged" in client_of(ada).get(f"/operations/{unclear.pk}/").content.decode()
+    said_of(client_of(ada), unclear)
+    assert fresh(unclear).extension.outcome == "resolved_not_applied"
+
+
 def test_an_unknown_purchase_is_said_aloud_after_five_minutes(client_of, bill, asked, api, clock):
     api.faults = [("silence",)]
     settle(clock, asked, minutes=4)

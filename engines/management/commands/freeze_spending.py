@@ -23,12 +23,13 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, reason: str, lift: bool, **options: Any) -> None:
+        teams = list(Team.objects.select_for_update(no_key=True).order_by("pk"))  # as limits.freeze does
         if lift:
             changed = Freeze.objects.filter(team=None).delete()[0] > 0
         else:
             facts = {"at": clock.now(), "by": BY, "reason": reason}
             changed = Freeze.objects.get_or_create(team=None, defaults=facts)[1]
-        for team in Team.objects.order_by("pk") if changed else ():
+        for team in teams if changed else ():
             action = "cloudtime.thawed" if lift else "cloudtime.frozen"
             record(team=team, actor=None, action=action, target=team, reason=reason)
             publish(team.pk, "cloudtime")
