@@ -124,7 +124,15 @@ DATABASE_ROUTERS = ["engines.controlplane.router.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # In the database, not in Redis: sign-in throttling must hold while the broker is away.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+# Beyond MAX_ENTRIES Django deletes rows that still count: it must be more than strangers can fill with guesses before
+# `accounts.forget_expired` has deleted what is over.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 1_000_000},
+    }
+}
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -239,6 +247,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cloud time": {"task": "engines.check_cloud_time", "schedule": 600.0, "options": {"expires": 300}},
     "audit": {"task": "audit.checkpoint", "schedule": 300.0, "options": {"expires": 300}},
+    "expired": {"task": "accounts.forget_expired", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 PORTAL_RATES = {  # of one person; their whole team may ask for so many times that
