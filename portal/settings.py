@@ -155,6 +155,8 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed_from_address": "10/m/ip,200/h/ip",
     "sso": "60/m/ip",  # nothing to guess here, either; each leads to a request of ours
 }
+# Nobody acts on a password alone. (The demo's people do.) Single sign-on brings the provider's own second factor.
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", not EMBEDDED)
 MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
 MFA_FORMS = {
     "authenticate": "portal.accounts.factors.forms.CodeForm",
