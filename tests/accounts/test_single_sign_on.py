@@ -188,6 +188,14 @@ def test_a_person_links_their_account(provider, olga, confirmed):
     assert not is_in(elsewhere)
 
 
+@pytest.mark.parametrize(("email", "proven"), [("olga@acme.example", True), ("else@acme.example", False)])
+def test_a_provider_that_vouches_for_the_address_proves_it(provider, olga, confirmed, email, proven):
+    User.objects.filter(pk=olga.pk).update(unproven_since="2026-01-01T00:00Z")
+    provider.person["email"] = email
+    go(confirmed(olga), provider, "/accounts/sso/link/")
+    assert (User.objects.get(pk=olga.pk).unproven_since is None) is proven
+
+
 def test_linking_wants_a_recent_proof(provider, olga, confirmed):
     answer = confirmed(olga, ago=700).post("/accounts/sso/link/")
     assert answer["Location"].startswith("/accounts/confirm/")

@@ -115,7 +115,7 @@ def _joined(request: HttpRequest, person: Person, token: str) -> Identity | None
     found = invitations.find(token) if token else None
     if found is None:
         return None
-    invitation = found[0]
+    invitation = found.invitation
     if person.email != invitation.email:
         raise Refused(
             f"The invitation is for {invitation.email}, and {settings.OIDC_NAME} does not vouch that this is yours."
