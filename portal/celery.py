@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 app = Celery("portal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["engines", "portal.audit"])
+app.autodiscover_tasks(["engines", "portal.accounts", "portal.audit"])
 
 
 @setup_logging.connect

@@ -124,7 +124,15 @@ DATABASE_ROUTERS = ["engines.controlplane.router.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # In the database, not in Redis: sign-in throttling must hold while the broker is away.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+# Beyond MAX_ENTRIES Django deletes rows that still count: it must be more than strangers can fill with guesses before
+# `accounts.forget_expired` has deleted what is over.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 1_000_000},
+    }
+}
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -147,6 +155,8 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed_from_address": "10/m/ip,200/h/ip",
     "sso": "60/m/ip",  # nothing to guess here, either; each leads to a request of ours
 }
+# Nobody acts on a password alone. (The demo's people do.) Single sign-on brings the provider's own second factor.
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", not EMBEDDED)
 MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
 MFA_FORMS = {
     "authenticate": "portal.accounts.factors.forms.CodeForm",
@@ -239,6 +249,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "engines.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cloud time": {"task": "engines.check_cloud_time", "schedule": 600.0, "options": {"expires": 300}},
     "audit": {"task": "audit.checkpoint", "schedule": 300.0, "options": {"expires": 300}},
+    "expired": {"task": "accounts.forget_expired", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 PORTAL_RATES = {  # of one person; their whole team may ask for so many times that

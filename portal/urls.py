@@ -9,6 +9,7 @@ from django.views.generic import RedirectView
 from portal import health, reports
 from portal.accounts import account, inviting, joining
 from portal.accounts import views as accounts
+from portal.accounts.factors import required
 from portal.accounts.factors import views as factors
 from portal.accounts.passwords import ChangePassword
 from portal.accounts.sso import views as sso
@@ -39,6 +40,7 @@ urlpatterns = [
     path("accounts/confirm/sso/", sso.confirm, name="sso-confirm"),
     path("accounts/sso/link/", sso.link, name="sso-link"),
     path("accounts/sso/<int:number>/unlink/", sso.unlink, name="sso-unlink"),
+    path("accounts/second-factor/", required.choose, name="second-factor"),
     path("accounts/app/add/", factors.activate_app, name="mfa_activate_totp"),
     path("accounts/app/remove/", factors.deactivate_app, name="mfa_deactivate_totp"),
     path("accounts/passkeys/add/", factors.add_passkey, name="passkey-add"),

@@ -121,6 +121,8 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
         return f"It is {proposal.get_state_display().lower()}."
     if approver.pk == proposal.requested_by_id:
         return "Who asks cannot approve: somebody else must."
+    if approver.unproven_since:  # it may be the account of who asks
+        return "Nobody has vouched that your address is yours, so you cannot be the second person: see Team."
     if now > proposal.expires_at:
         return "It was not approved within 30 minutes. Ask again."
     if not shown or not proposal.digest == shown == digest(proposal):

@@ -29,6 +29,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "mfa_login_webauthn": {"GET": PUBLIC, "POST": PUBLIC},
     "mfa_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "mfa_reauthenticate_webauthn": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "second-factor": {"GET": SIGNED_IN},
     "mfa_activate_totp": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "mfa_deactivate_totp": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "passkey-add": {"GET": SIGNED_IN, "POST": SIGNED_IN},
@@ -105,6 +106,19 @@ TABLE: dict[str, dict[str, Who]] = {
     "audit-filter-save": {"POST": AUDITORS},
     "audit-filter-forget": {"POST": AUDITORS},
 }
+
+
+# What is open to somebody who must set up a second factor first: setting one up, and confirming, which that takes.
+TO_A_SECOND_FACTOR = frozenset(
+    {
+        "second-factor",
+        "mfa_activate_totp",
+        "passkey-add",
+        "account_reauthenticate",
+        "sso-confirm",
+        "confirmed",
+    }
+)
 
 
 def who(url_name: str, method: str) -> Who:

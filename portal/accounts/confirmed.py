@@ -54,9 +54,12 @@ def must_confirm(request: PortalRequest) -> bool:
 
 
 def is_recent(request: PortalRequest) -> bool:
-    """Say whether this session's person proved who they are at most RECENT seconds ago, in whatever way."""
+    """Say whether this session's person proved who they are at most RECENT seconds ago, in whatever way.
+
+    Single sign-on may vouch for somebody whom it asked long before: that moment is the record's `proved_at`.
+    """
     records = get_authentication_records(request, request.user)
-    return any(0 <= time.time() - record["at"] <= RECENT for record in records)
+    return any(0 <= time.time() - record.get("proved_at", record["at"]) <= RECENT for record in records)
 
 
 def page_of(request: PortalRequest) -> str:

@@ -5,6 +5,7 @@ Each change is one transaction with its audit entry. The link is made from the r
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from django.conf import settings
 from django.core import signing
@@ -24,6 +25,7 @@ from portal.http import PortalRequest
 
 LIFETIME = timedelta(days=7)
 SALT = "portal.invitation"
+MAILED = "mailed"  # in the link that an admin never sees
 MOST_OPEN = 100  # of a team: each is a mail that somebody gets
 
 
@@ -40,6 +42,14 @@ class State(StrEnum):
     EXPIRED = "expired"
     RENEWED = "renewed"  # a newer link was made
     WITHDRAWN = "withdrawn"  # who invited may not do so any more
+
+
+class Found(NamedTuple):
+    """An invitation by its link. `mailed`: by the one that only the invited mailbox was sent."""
+
+    invitation: Invitation
+    state: State
+    mailed: bool
 
 
 @transaction.atomic
@@ -82,16 +92,20 @@ def revoke(request: PortalRequest, number: int) -> Invitation:
 
 
 @transaction.atomic
-def accept(request: HttpRequest, invitation: Invitation, user: User) -> Membership:
-    """Make the person a member, once. `user` has the invited address. Raises Refused.
+def accept(request: HttpRequest, invitation: Invitation, user: User, *, proven: bool) -> Membership:
+    """Make the person a member, once. `user`, perhaps not saved yet, has the invited address. Raises Refused.
 
-    Who is in the team already keeps their role.
+    `proven`: that the address is theirs is known, not only said. Who is in the team already keeps their role.
     """
     team = _locked(invitation.team)
     row = Invitation.objects.select_for_update().get(pk=invitation.pk)
     if state_of(row, row.nonce) != State.OPEN or row.nonce != invitation.nonce or user.email != row.email:
         raise Refused("This invitation cannot be used any more.")
-    user.save()
+    if user.pk is None:
+        user.unproven_since = None if proven else timezone.now()
+        user.save()
+    elif proven:
+        prove(user)
     row.accepted_at, row.accepted_by = timezone.now(), user
     row.save()
     member, is_new = Membership.objects.get_or_create(user=user, team=team, defaults={"role": row.role})
@@ -104,18 +118,25 @@ def accept(request: HttpRequest, invitation: Invitation, user: User) -> Membersh
             origin=_origin(request, member.role),
             after={"role": member.role},
             invited_by=row.invited_name,
+            address_proven=user.unproven_since is None,
         )
     return member
 
 
-def find(token: str) -> tuple[Invitation, State] | None:
+def prove(user: User) -> None:
+    """Keep that the account's address is its person's."""
+    user.unproven_since = None
+    user.save(update_fields=["unproven_since"])
+
+
+def find(token: str) -> Found | None:
     """Return the link's invitation and how it stands; None for what was never a link of ours."""
     try:
-        pk, nonce = signing.loads(token, salt=SALT)
+        pk, nonce, *way = signing.loads(token, salt=SALT)
     except (signing.BadSignature, ValueError, TypeError):
         return None
     row = Invitation.objects.select_related("team", "invited_by").filter(pk=pk).first()
-    return None if row is None else (row, state_of(row, nonce))
+    return None if row is None else Found(row, state_of(row, nonce), way == [MAILED])
 
 
 def state_of(row: Invitation, nonce: str) -> State:
@@ -131,9 +152,9 @@ def state_of(row: Invitation, nonce: str) -> State:
     return State.OPEN if admins.exists() else State.WITHDRAWN
 
 
-def link(request: HttpRequest, row: Invitation) -> str:
+def link(request: HttpRequest, row: Invitation, *way: str) -> str:
     """Return the address to open: under PORTAL_URL or, for the admin's own eyes, where this request came to."""
-    path = reverse("join", args=[signing.dumps([row.pk, row.nonce], salt=SALT)])
+    path = reverse("join", args=[signing.dumps([row.pk, row.nonce, *way], salt=SALT)])
     return settings.PORTAL_URL + path if settings.PORTAL_URL else request.build_absolute_uri(path)
 
 
@@ -145,7 +166,7 @@ def mailed(request: HttpRequest, row: Invitation) -> bool:
     if not (mail.is_configured() and settings.PORTAL_URL):
         return False
     body = (
-        f"{row.invited_name} invites you to {row.team} as {row.get_role_display()}.\n\n{link(request, row)}\n\n"
+        f"{row.invited_name} invites you to {row.team} as {row.get_role_display()}.\n\n{link(request, row, MAILED)}\n\n"
         f"The link works once, until {row.expires_at:%Y-%m-%d %H:%M} UTC. If you expected no invitation, do nothing."
     )
     return mail.send(row.email, f"{row.invited_name} invites you to {row.team}", body)

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
 from portal.accounts import lifetime
-from portal.accounts.access import PUBLIC, Who, who
+from portal.accounts.access import PUBLIC, TO_A_SECOND_FACTOR, Who, who
+from portal.accounts.factors import required
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
 
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Access(MiddlewareMixin):
-    """Holds `portal.accounts.access.TABLE` for every address, and sets request.team and request.membership."""
+    """Holds `portal.accounts.access.TABLE` for every address, and sets request.team and request.membership.
+
+    Who lacks a second factor that they need gets neither, and no further than to setting one up.
+    """
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
@@ -33,6 +37,9 @@ class Access(MiddlewareMixin):
             return redirect_to_login(request)
         if not in_background(request):
             lifetime.touch(request)
+        if required.is_missing(request):
+            opens = match is not None and match.url_name in TO_A_SECOND_FACTOR
+            return None if opens else redirect("second-factor")
         # Read anew at each request: a role change holds.
         memberships = list(Membership.objects.filter(user=request.user.pk).select_related("team").order_by("pk"))
         membership = chosen(memberships, request.session.get("team"))

@@ -17,11 +17,16 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractUser):
-    """A person. They sign in with their e-mail address; `name` is what others see."""
+    """A person. They sign in with their e-mail address; `name` is what others see.
+
+    `unproven_since`: the account was made by a link that an admin saw too, so it may be the admin's own. It ends when
+    the person follows a mailed link, or their single sign-on provider or who runs the portal vouches for them.
+    """
 
     username = None  # type: ignore[assignment]
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=100, blank=True)
+    unproven_since = models.DateTimeField(null=True)
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -121,6 +121,7 @@ def team(request: PortalRequest) -> HttpResponse:
         "team/team.html",
         {
             "members": people,
+            "unproven": any(one.user.unproven_since for one in people),
             "roles": Role,
             "abilities": abilities(),
             "may_change": may(request.membership.role, "member", "GET"),

@@ -8,7 +8,7 @@ import pytest
 import time_machine
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 
@@ -228,7 +228,7 @@ def test_the_database_holds_no_key_and_no_code(app):
 
 def test_rotated_vault_keys_open_factors_too(app, olga, clock, settings):
     _, key, codes = app
-    settings.VAULT_KEYS = "t2:" + "bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmU=," + settings.VAULT_KEYS
+    settings.VAULT_KEYS = f"{OTHERS},{settings.VAULT_KEYS}"
     call_command("rotate_vault_keys")
     settings.VAULT_KEYS = settings.VAULT_KEYS.split(",")[0]
     clock.shift(60)
@@ -236,6 +236,56 @@ def test_rotated_vault_keys_open_factors_too(app, olga, clock, settings):
     enter(client, code_for(key, START + 60))
     enter(other, codes[0])
     assert (is_in(client), is_in(other)) == (True, True)
+
+
+OTHERS = "t2:" + "bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmU="
+
+
+def test_without_their_vault_key_the_account_page_says_so_and_a_code_lets_nobody_in(app, olga, clock, settings):
+    client, key, codes = app
+    settings.VAULT_KEYS = OTHERS
+    clock.shift(60)
+    assert "missing from VAULT_KEYS" in client.get("/accounts/").content.decode()
+    for code in (code_for(key, START + 60), codes[0]):
+        late = half_in(olga)
+        answer = enter(late, code)
+        assert (answer.status_code, "missing from VAULT_KEYS" in answer.content.decode()) == (200, True)
+        assert not is_in(late)
+
+
+@pytest.mark.parametrize(("path", "status"), [("recovery-codes/", 302), ("recovery-codes/new/", 200)])
+def test_nor_does_any_page_of_theirs_fail(app, settings, path, status):
+    client, _, _ = app
+    settings.VAULT_KEYS = OTHERS
+    assert client.get(f"/accounts/{path}").status_code == status
+
+
+def test_unreadable_recovery_codes_are_replaced_by_new_ones(app, settings):
+    client, _, codes = app
+    settings.VAULT_KEYS = OTHERS
+    page = client.post("/accounts/recovery-codes/new/", follow=True).content.decode()
+    assert len(set(re.findall(r"^(?:.*>)?(\d{8})$", page, re.MULTILINE)) - set(codes)) == 10
+
+
+def test_confirming_by_an_unreadable_app_says_so_too(app, clock, settings):
+    client, key, _ = app
+    settings.VAULT_KEYS = OTHERS
+    clock.shift(601)
+    answer = client.post("/accounts/confirm/code/", {"code": code_for(key, START + 601)})
+    assert (answer.status_code, "missing from VAULT_KEYS" in answer.content.decode()) == (200, True)
+
+
+def test_one_that_cannot_be_read_keeps_no_other_from_being_rotated(app, olga, victor, clock, settings):
+    _, key, _ = app
+    Authenticator.objects.create(user=victor, type="totp", data={"secret": "t1.lost.AAAA.AAAA"})
+    settings.VAULT_KEYS = f"{OTHERS},{settings.VAULT_KEYS}"
+    with pytest.raises(CommandError, match="2 keys re-encrypted under t2; 1 could not be opened"):
+        call_command("rotate_vault_keys")
+    settings.VAULT_KEYS = OTHERS
+    clock.shift(60)
+    client = half_in(olga)
+    enter(client, code_for(key, START + 60))
+    assert is_in(client)
 
 
 def test_who_lost_all_is_helped_on_the_command_line(app, olga):

@@ -2,11 +2,18 @@
 
 import pytest
 import time_machine
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
+from portal.accounts import expired
 from portal.accounts.models import Membership, User
 from portal.accounts.roles import Role
 from portal.audit.models import Entry
+from portal.celery import app
 
 pytestmark = pytest.mark.django_db
 LOGIN = "/accounts/login/"
@@ -65,7 +72,7 @@ def test_guesses_at_nobody_are_in_no_teams_log(client, olga):
 def test_a_person_who_was_switched_off_is_told_so(client, olga):
     User.objects.update(is_active=False)
     answer = client.post(LOGIN, {"login": olga.email, "password": PASSWORD}, follow=True)
-    assert "switched off" in answer.content.decode()
+    assert "switched of" in answer.content.decode()
     assert entries() == [("session.refused", "refused")]
 
 
@@ -192,6 +199,40 @@ def test_guessing_on_goes_on_at_fifty_a_day(client, olga, monkeypatch):
             guess(client, olga, number)
             clock.shift(301)
     assert len(looks) == 50
+
+
+def test_a_guesser_s_count_is_not_pushed_out_by_guesses_at_others(client, olga):
+    for number in range(5):
+        guess(client, olga, number)
+    for number in range(400):
+        cache.set(f"~of-another-{number}", [1], 3600)  # culling begins with the lowest
+    assert guess(client, olga, 6)
+
+
+def test_counts_and_sessions_that_are_over_are_deleted_and_others_stay(client, olga):
+    with time_machine.travel("2030-01-01T00:00Z", tick=False) as clock:
+        sign_in(client, olga)
+        guess(Client(REMOTE_ADDR=ELSEWHERE), olga, 1)
+        clock.shift(24 * 3600 + 1)
+        sign_in(client, olga)
+        for number in range(5):
+            guess(Client(), olga, number)
+        before = rows_of_counts()
+        expired.forget(timezone.now())
+        assert rows_of_counts() == before - 5  # three of Olga's from elsewhere, two of elsewhere's
+        assert list(Session.objects.values_list("pk", flat=True)) == [client.session.session_key]
+        assert guess(Client(), olga, 6)
+
+
+def rows_of_counts():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM cache")
+        return cursor.fetchone()[0]
+
+
+def test_beat_has_them_deleted():
+    app.loader.import_default_modules()
+    assert settings.CELERY_BEAT_SCHEDULE["expired"]["task"] in app.tasks
 
 
 def test_guessers_are_slowed_down_without_the_broker_too(client, olga, settings):

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+import time_machine
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
@@ -187,6 +188,14 @@ def test_a_person_links_their_account(provider, olga, confirmed):
     assert not is_in(elsewhere)
 
 
+@pytest.mark.parametrize(("email", "proven"), [("olga@acme.example", True), ("else@acme.example", False)])
+def test_a_provider_that_vouches_for_the_address_proves_it(provider, olga, confirmed, email, proven):
+    User.objects.filter(pk=olga.pk).update(unproven_since="2026-01-01T00:00Z")
+    provider.person["email"] = email
+    go(confirmed(olga), provider, "/accounts/sso/link/")
+    assert (User.objects.get(pk=olga.pk).unproven_since is None) is proven
+
+
 def test_linking_wants_a_recent_proof(provider, olga, confirmed):
     answer = confirmed(olga, ago=700).post("/accounts/sso/link/")
     assert answer["Location"].startswith("/accounts/confirm/")
@@ -243,6 +252,33 @@ def test_a_provider_that_did_not_ask_anew_confirms_nothing(provider, olga, confi
     assert browser.post("/accounts/sso/link/").status_code == 302
 
 
+def test_a_sign_in_for_which_the_provider_asked_confirms_too(client, provider, olga):
+    linked(olga, provider)
+    go(client, provider)
+    assert client.get("/accounts/passkeys/add/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"auth_time": 1_000_000_000}, {"auth_time": 4_000_000_000}], ids=["not said", "long ago", "not yet"]
+)
+def test_a_sign_in_for_which_the_provider_asked_nobody_confirms_nothing(client, provider, olga, told):
+    linked(olga, provider)
+    provider.asked_anew, provider.claims = False, told
+    go(client, provider)
+    assert is_in(client)
+    assert client.get("/accounts/passkeys/add/")["Location"].startswith("/accounts/confirm/")
+
+
+def test_a_confirmation_counts_from_when_the_provider_asked(provider, olga, confirmed):
+    linked(olga, provider)
+    provider.claims = {"auth_time": int(time.time()) - 590}
+    browser = confirmed(olga, ago=700)
+    go(browser, provider, "/accounts/confirm/sso/")
+    assert browser.get("/accounts/passkeys/add/").status_code == 200
+    with time_machine.travel(time.time() + 20):
+        assert browser.get("/accounts/passkeys/add/").status_code == 302
+
+
 def test_somebody_elses_identity_confirms_nothing(provider, olga, bill, confirmed):
     linked(bill, provider)
     browser = confirmed(olga, ago=700)
@@ -286,6 +322,12 @@ def test_who_is_invited_joins_without_a_password(client, provider, link):
     assert (nina.name, nina.has_usable_password()) == ("Nina", False)
     assert Membership.objects.get(user=nina).role == "operator"
     assert is_in(client)
+
+
+def test_who_has_just_joined_sets_up_a_passkey_whatever_the_provider_says(client, provider, link):
+    provider.person["email"], provider.asked_anew = "nina@new.example", False
+    join(client, provider, link)
+    assert client.get("/accounts/passkeys/add/").status_code == 200
 
 
 @pytest.mark.parametrize("other", [{"email": "else@new.example"}, {"email_verified": False}, {"email_verified": "yes"}])

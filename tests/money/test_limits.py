@@ -170,6 +170,13 @@ def test_e31_nobody_approves_what_they_asked_for(proposal, bill, clock, api):
     assert api.posts() == []
 
 
+def test_e31_nobody_approves_whose_account_may_be_that_of_who_asks(proposal, ada, clock, api):
+    ada.unproven_since = NOON
+    with pytest.raises(approve.NotApproved, match="Nobody has vouched"):
+        approving(proposal, ada, clock)
+    assert api.posts() == []
+
+
 @pytest.mark.parametrize("who", ["bill", "ada"])
 def test_e31_a_role_lost_meanwhile_ends_it(proposal, ada, clock, who):
     Membership.objects.filter(user__email__startswith=who).update(role=Role.VIEWER)

@@ -111,6 +111,10 @@ def test_signing_out_leaves_nothing_in_the_browser(answers):
     assert "no-store" in answers["page"]["headers"]["Cache-Control"]
 
 
+def test_a_password_alone_opens_no_page(answers):
+    assert answers["page"]["headers"]["Location"] == "/accounts/second-factor/"
+
+
 @pytest.fixture
 def self_signed(tmp_path):
     """An HTTPS server whose certificate nobody vouches for; its address, and what it got to see."""

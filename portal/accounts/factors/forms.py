@@ -11,14 +11,23 @@ from allauth.mfa.webauthn import forms as passkeys
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
+from portal.accounts.factors.own import UNREADABLE
+from portal.vault.keys import Sealed
+
 
 class OnceMixin:
-    """A code counts once as long as it is valid: with a tolerance, that is longer than allauth remembers it."""
+    """A code counts once as long as it is valid: with a tolerance, that is longer than allauth remembers it.
+
+    Where the portal cannot read what a code is checked with, the form says so.
+    """
 
     user: Any
 
     def clean_code(self) -> str:
-        code: str = super().clean_code()  # type: ignore[misc]
+        try:
+            code: str = super().clean_code()  # type: ignore[misc]
+        except Sealed:
+            raise ValidationError(UNREADABLE, "unreadable") from None
         periods = 2 * app_settings.TOTP_TOLERANCE + 1
         digits = "".join(filter(str.isdigit, code))
         if not cache.add(f"second-factor:{self.user.pk}:{digits}", "used", timeout=periods * app_settings.TOTP_PERIOD):

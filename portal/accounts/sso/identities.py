@@ -29,6 +29,8 @@ def link(request: HttpRequest, user: User, person: Person) -> Identity:
         issuer=person.issuer, subject=person.subject, defaults={"user": user}
     )
     if is_new:
+        if person.email == user.email:
+            invitations.prove(user)
         sessions.identity(request, user, "identity.added", str(identity))
         sessions.end_others(request, user, "a single sign-on was linked")
     return identity
@@ -40,7 +42,7 @@ def join(request: HttpRequest, invitation: Invitation, person: Person) -> Identi
     somebody has that address, or that identity."""
     user = User(email=invitation.email, name=person.name)
     user.set_unusable_password()
-    invitations.accept(request, invitation, user)
+    invitations.accept(request, invitation, user, proven=True)
     identity = Identity.objects.create(user=user, issuer=person.issuer, subject=person.subject)
     sessions.identity(request, user, "identity.added", str(identity))
     return identity

@@ -98,8 +98,10 @@ def finish(request: HttpRequest) -> Person:
     )
 
 
-def was_asked_anew(person: Person, seconds: float) -> bool:
-    return 0 <= time.time() + LEEWAY - person.asked_at <= seconds + LEEWAY
+def proved_at(person: Person) -> float:
+    """Return when the provider last asked for a proof, by the portal's clock; 0 if it does not say, or cannot be."""
+    now = time.time()
+    return min(person.asked_at, now) if person.asked_at <= now + LEEWAY else 0
 
 
 def _issuer(client: Any) -> str:

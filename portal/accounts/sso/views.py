@@ -1,5 +1,6 @@
 """The way to the single sign-on provider and back: to sign in, to link one's account, to confirm that it is oneself."""
 
+import time
 from typing import Any
 
 from allauth.account.internal.flows.login import record_authentication
@@ -93,7 +94,10 @@ def _back(request: HttpRequest) -> str:
 
 
 def _signed_in(request: HttpRequest, person: Person, kept: dict[str, Any]) -> HttpResponse:
-    known = identities.find(person) or _joined(request, person, kept.get("join", ""))
+    known, proved_at = identities.find(person), provider.proved_at(person)
+    if known is None:
+        # A new account has nothing to guard yet, and its person sets up here how to confirm from now on.
+        known, proved_at = _joined(request, person, kept.get("join", "")), time.time()
     if known is None:
         sessions.refused(request, person.email, f"{settings.OIDC_NAME} is not linked to this account")
         raise Refused(
@@ -101,7 +105,7 @@ def _signed_in(request: HttpRequest, person: Person, kept: dict[str, Any]) -> Ht
             "as usual and link it on your account page. If you have none, ask an admin of your team to invite you."
         )
     identities.used(known)
-    record_authentication(request, known.user, method="sso", identity=known.pk)
+    record_authentication(request, known.user, method="sso", identity=known.pk, proved_at=proved_at)
     answer: HttpResponse = perform_login(request, known.user, redirect_url=kept["back"] or None)
     return answer
 
@@ -111,7 +115,7 @@ def _joined(request: HttpRequest, person: Person, token: str) -> Identity | None
     found = invitations.find(token) if token else None
     if found is None:
         return None
-    invitation = found[0]
+    invitation = found.invitation
     if person.email != invitation.email:
         raise Refused(
             f"The invitation is for {invitation.email}, and {settings.OIDC_NAME} does not vouch that this is yours."
@@ -134,12 +138,13 @@ def _confirmed(request: HttpRequest, person: Person, kept: dict[str, Any]) -> Ht
     user, known = _still(request), identities.find(person)
     if known is None or known.user != user:
         raise Refused(f"This {settings.OIDC_NAME} identity is not linked to the account that you are signed in with.")
-    if not provider.was_asked_anew(person, confirmed.RECENT):
+    proved_at = provider.proved_at(person)
+    if time.time() - proved_at > confirmed.RECENT:
         raise Refused(
-            f"{settings.OIDC_NAME} did not ask you anew, or does not say that it did. Confirm with a passkey or an "
-            "authenticator app; you can add one right after signing in."
+            f"{settings.OIDC_NAME} did not ask you anew, or does not say that it did. Confirm with a passkey, an "
+            "authenticator app or your password. If you have none of them, ask who runs this portal."
         )
-    record_authentication(request, user, method="sso", identity=known.pk, reauthenticated=True)
+    record_authentication(request, user, method="sso", identity=known.pk, proved_at=proved_at, reauthenticated=True)
     sessions.identity(request, user, "identity.used", str(known))
     return redirect(kept["back"] or "confirmed")
 

@@ -1,5 +1,9 @@
 """`manage.py add_member --team acme --email ada@example.com --role admin [--name Ada]`: make the team, the person and
-the membership as far as they are missing, or change the role. Reads a new person's password from stdin, one line."""
+the membership as far as they are missing, or change the role. Reads a new person's password from stdin, one line.
+
+An account that somebody made by an invitation's link, with whose address nobody knows, gets no role from here, unless
+`--existing` vouches that it is its person's.
+"""
 
 import getpass
 import sys
@@ -11,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email, validate_slug
 from django.db import transaction
 
+from portal.accounts.invitations import prove
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.audit.log import record
@@ -24,6 +29,9 @@ class Command(BaseCommand):
         parser.add_argument("--email", required=True)
         parser.add_argument("--role", required=True, choices=Role.values)
         parser.add_argument("--name", default="")
+        parser.add_argument(
+            "--existing", action="store_true", help="the account that is there is that person's: I asked"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         email = options["email"].lower()
@@ -33,6 +41,11 @@ class Command(BaseCommand):
             user = User.objects.filter(email=email).first() or person(email, options["name"])
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
+        if user.unproven_since and not options["existing"]:
+            raise CommandError(
+                f"{email} has an account already, made by an invitation's link that others saw too: it may be somebody "
+                "else's. Ask that person whether it is theirs, and run this again with --existing."
+            )
         join(user, options["team"], options["role"])
         self.stdout.write(f"{email} is {options['role']} of {options['team']}")
 
@@ -48,7 +61,10 @@ def person(email: str, name: str) -> User:
 
 @transaction.atomic
 def join(user: User, slug: str, role: str) -> None:
-    user.save()
+    if user.pk is None:
+        user.save()
+    else:
+        prove(user)
     team, _ = Team.objects.get_or_create(slug=slug, defaults={"name": slug})
     before = Membership.objects.filter(user=user, team=team).values_list("role", flat=True).first()
     Membership.objects.update_or_create(user=user, team=team, defaults={"role": role})

@@ -32,20 +32,26 @@ class Command(BaseCommand):
             except Sealed as error:
                 failed += 1
                 self.stderr.write(str(error))
-        rotated += rotate_factors()
+        for row in Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).select_related("user").iterator():
+            try:
+                rotated += rotate_factor(row.pk)
+            except Sealed as error:
+                failed += 1
+                self.stderr.write(f"{row} of {row.user}: {error}")
         if failed:
             raise CommandError(f"{rotated} keys re-encrypted under {first}; {failed} could not be opened")
         self.stdout.write(f"{rotated} keys re-encrypted under {first}")
 
 
 @transaction.atomic
-def rotate_factors() -> int:
-    """Seal what second factors keep under the first key, and return how many of them that was. Raises Sealed."""
-    rotated = 0
-    for row in Authenticator.objects.select_for_update().exclude(type=Authenticator.Type.WEBAUTHN):
-        name = "secret" if row.type == Authenticator.Type.TOTP else "seed"
-        if not is_under_first_key(row.data[name], settings.VAULT_KEYS):
-            row.data[name] = encrypt(decrypt(row.data[name]))
-            row.save(update_fields=["data"])
-            rotated += 1
-    return rotated
+def rotate_factor(number: int) -> bool:
+    """Seal what the second factor keeps under the first key; False if it was already, or is gone. Raises Sealed."""
+    row = Authenticator.objects.select_for_update().filter(pk=number).first()
+    if row is None:
+        return False
+    name = "secret" if row.type == Authenticator.Type.TOTP else "seed"
+    if is_under_first_key(row.data[name], settings.VAULT_KEYS):
+        return False
+    row.data[name] = encrypt(decrypt(row.data[name]))
+    row.save(update_fields=["data"])
+    return True
