@@ -9,7 +9,7 @@ from portal.accounts.access import TABLE
 from portal.accounts.models import Invitation, Membership
 from portal.audit.models import Entry
 from portal.vault.models import StoredKey
-from tests.accounts.test_access import patterns
+from tests.security.world import patterns
 
 WITH_ID = sorted(entry.name for entry in patterns() if entry.pattern.converters)
 
