@@ -82,9 +82,9 @@ class World:
         for user in self.people.values():
             self._own(user)
         for name in ("drain", "update", "restart"):  # of every kind of target, and what was before and after
-            self._audit(f"operation.{name}", self.engine)
-        self._audit("member.role", self.people["victor"])
-        self.entry = self._audit("connection.changed", self.connection)
+            self.audit(f"operation.{name}", self.engine)
+        self.audit("member.role", self.people["victor"])
+        self.entry = self.audit("connection.changed", self.connection)
 
     def _member(self, name, role):
         user = User.objects.create_user(f"{name}@{self.slug}.example", PASSWORD, name=f"{name} {self.text}"[:100])
@@ -244,7 +244,7 @@ class World:
         facts = {"session_key": elsewhere.session.session_key, "ip": "10.0.0.9", "user_agent": self.text[:200]}
         UserSession.objects.create(user=user, **facts)
 
-    def _audit(self, action, target):
+    def audit(self, action, target):
         return record(
             team=self.team,
             actor=self.people["ada"],
