@@ -123,6 +123,9 @@ def test_what_acme_was_shown_approves_nothing_elsewhere(world, foreign, mallory)
     mallory.post(foreign.url("batch-approve"), {"digest": many.digest(many.waiting(world.purchases))})
     assert changed(before) == set()
 
+    mallory.post(foreign.url("cloud-time-approve"), {"digest": foreign.proposal.digest})
+    assert Operation.objects.of(foreign.team).filter(pk=foreign.proposal.pk).exists()
+
 
 def test_nothing_of_acmes_is_tried_again(world, foreign, mallory):
     earlier = world.operations["failed"]
