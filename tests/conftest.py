@@ -21,7 +21,11 @@ from portal.vault.models import Connection
 
 ROOT = Path(__file__).parent
 # Walks over every address and role: they are of the pages, whatever is below.
-OF_THE_PAGES = {ROOT / "accounts" / "test_access.py", ROOT / "portal" / "test_every_address.py"}
+OF_THE_PAGES = {
+    ROOT / "accounts" / "test_access.py",
+    ROOT / "security" / "test_roles.py",
+    ROOT / "security" / "test_every_address.py",
+}
 
 
 def pytest_collection_modifyitems(config, items):

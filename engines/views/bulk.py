@@ -132,13 +132,20 @@ def earlier_batch(request: PortalRequest, verb: Verb) -> Batch | None:
 
 
 def selected(request: PortalRequest, filters: FleetFilter, earlier: Batch | None) -> QuerySet[Engine]:
-    """The engines that failed in an earlier batch, or that were ticked, or all that the filters show."""
+    """The engines that failed in an earlier batch, or that were ticked, or all that the filters show.
+
+    Raises Http404 if any that was ticked is not the team's: what was meant is not known then, and nothing is done.
+    """
     if earlier:
         return failed(earlier)
     if request.GET.get("all"):
         rows: QuerySet[Engine] = filters.qs
         return rows if filters.form.cleaned_data.get("status") else rows.exclude(status="deleted")
-    return Engine.objects.of(request.team).filter(uid__in=request.GET.getlist("uid")[:TICKED])
+    ticked = set(request.GET.getlist("uid")[:TICKED])
+    found: QuerySet[Engine] = Engine.objects.of(request.team).filter(uid__in=ticked)
+    if ticked - set(found.values_list("uid", flat=True)):
+        raise Http404
+    return found
 
 
 def form_for(request: PortalRequest, made: Plan, data: Any = None, earlier: Batch | None = None) -> BulkForm:

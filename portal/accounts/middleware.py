@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
+from django_htmx.http import HttpResponseClientRedirect
 
 from portal.accounts import lifetime
 from portal.accounts.access import PUBLIC, TO_A_SECOND_FACTOR, Who, who
@@ -77,7 +78,12 @@ def redirect_to_login(request: HttpRequest) -> HttpResponse:
     else:
         back = request.get_full_path() if request.method in ("GET", "HEAD") else ""
     login = reverse("account_login")
-    return redirect(f"{login}?{urlencode({REDIRECT_FIELD_NAME: back})}" if back else login)
+    url = f"{login}?{urlencode({REDIRECT_FIELD_NAME: back})}" if back else login
+    if not htmx:
+        return redirect(url)
+    answer = HttpResponseClientRedirect(url)
+    answer.status_code = 401  # never taken for the fragment that was asked for
+    return answer
 
 
 def refused(request: HttpRequest, membership: Membership, allowed: Who) -> HttpResponse:

@@ -15,6 +15,7 @@ from portal import env
 from portal.accounts.models import Identity, Invitation, Membership, User
 from portal.audit.models import Entry
 from tests.accounts.identity_provider import CLIENT, SECRET, IdentityProvider
+from tests.security.test_requests import ELSEWHERE, stays_here
 
 pytestmark = pytest.mark.django_db
 
@@ -68,9 +69,19 @@ def test_they_get_to_the_page_that_they_wanted(client, provider, olga):
     assert go(client, provider, next="/operations/?q=1")["Location"] == "/operations/?q=1"
 
 
-def test_and_never_to_another_site(client, provider, olga):
+def test_and_never_to_another_site(provider, olga):
     linked(olga, provider)
-    assert go(client, provider, next="https://evil.example/")["Location"] == "/engines/"
+    led = {target: go(Client(), provider, next=target)["Location"] for target in ELSEWHERE}
+    assert {target: where for target, where in led.items() if not stays_here(where)} == {}
+    assert go(Client(), provider, next="https://evil.example/")["Location"] == "/engines/"
+
+
+def test_confirming_there_leads_to_no_other_site_either(provider, olga, client_of):
+    linked(olga, provider)
+    browser = client_of(olga)
+    led = {target: go(browser, provider, "/accounts/confirm/sso/", next=target)["Location"] for target in ELSEWHERE}
+    assert {target: where for target, where in led.items() if not stays_here(where)} == {}
+    assert go(browser, provider, "/accounts/confirm/sso/", next="/team/")["Location"] == "/team/"
 
 
 def test_an_address_alone_opens_no_account(client, provider, olga):
@@ -115,6 +126,15 @@ def test_a_token_that_the_provider_did_not_sign_lets_nobody_in(client, provider,
     linked(olga, provider)
     provider.key = RSAKey.generate_key(2048, {"kid": "first", "alg": "RS256", "use": "sig"})
     assert "could not confirm who you are" in why(go(client, provider))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "HS256"])
+def test_a_token_that_anybody_could_have_made_lets_nobody_in(client, provider, olga, algorithm):
+    """Not signed at all, or "signed" with the key that the provider publishes."""
+    linked(olga, provider)
+    provider.algorithm = algorithm
+    assert "could not confirm who you are" in why(go(client, provider))
+    assert not is_in(client)
 
 
 def test_an_answer_without_an_id_token_lets_nobody_in(client, provider, olga):

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from portal.accounts.access import TABLE
-from tests.accounts.test_access import patterns
 from tests.harness import drain
+from tests.security.world import patterns
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
