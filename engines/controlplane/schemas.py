@@ -301,7 +301,10 @@ class EngineOut(Base):
     workers: list[WorkerOut]
     update: UpdateOut | None
     boot_id: str = Field(description="Of the engine's process: new with each start. Beyond the contract.")
-    deleted_at: datetime | None = Field(default=None, description="In GET /events alone, of an engine that was deleted.")
+
+
+class ChangedEngineOut(EngineOut):
+    deleted_at: datetime | None = Field(default=None, description="There once it was deleted, and the last of it.")
 
 
 class Part(Schema):
@@ -390,6 +393,31 @@ class TaskStatusOut(Schema):
     id: str
     status: int
     updated_at: datetime
+
+
+class TimingGroupOut(Schema):
+    label: str
+    start_at: datetime
+    end_at: datetime
+    duration: str
+    duration_ms: int
+
+
+class TimingEventOut(Schema):
+    status: str
+    timestamp: datetime
+    duration: str = ""
+    duration_ms: int = 0
+    next_status: str = ""
+
+
+class TaskTimingsOut(Schema):
+    task_id: str
+    status: int
+    total_duration: str
+    total_duration_ms: int
+    groups: list[TimingGroupOut]
+    events: list[TimingEventOut]
 
 
 class TaskLogsOut(Schema):

@@ -14,11 +14,6 @@ WITH_ID = [operation for operation in OPERATIONS if "{" in operation]
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=VERSIONS.get)
 
 
-@pytest.fixture
-def scene(caller, agent, running, monkeypatch):
-    return calls.Scene(caller, agent, running, monkeypatch)
-
-
 @every_version
 @pytest.mark.parametrize("operation", [one for one in OPERATIONS if not calls.is_stream(one)])
 def test_a_success(scene, operation, version):
