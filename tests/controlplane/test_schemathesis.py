@@ -29,7 +29,7 @@ def server(tmp_path_factory):
         server.greet(server.register())
         server.known = {
             "engine_id": [server.register(f"gpu-{number}") for number in range(4)]
-            + server.run_command("shell", "-c", RENTED).split(),
+            + server.run_command("shell", "--no-imports", "-c", RENTED).split(),
             "task_id": [server.run(workers=["nobody"]) for _ in range(8)],
             "key_id": [server.http.post("/apikeys", json={"name": "x"}).json()["id"] for _ in range(8)],
         }
