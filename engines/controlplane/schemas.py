@@ -116,7 +116,9 @@ class RunIn(BaseModel):
 
     app: str = Field(min_length=1, max_length=200)
     input: dict[str, Any] = {}
-    setup: dict[str, Any] = {}
+    setup: dict[str, Any] = Field(
+        default={}, description="Kept with the task and sent to the engine. The apps that come with ours have none."
+    )
     resources: Resources = Resources()
     infra: Infra | None = Field(default=None, description="Without it: any engine of the team.")
     workers: list[str] | None = Field(
@@ -180,7 +182,10 @@ class TransferIn(BaseModel):
 
 
 class ResourcesIn(BaseModel):
-    """Either what apps need or, as newer documentation has it, the need itself."""
+    """Either apps or, as newer documentation has it, what they need.
+
+    This server has no catalogue of apps that would say what one needs: `app_ids` and `agent_ids` narrow nothing.
+    """
 
     app_ids: list[str] | None = Field(default=None, max_length=100)
     agent_ids: list[str] | None = Field(default=None, max_length=100)

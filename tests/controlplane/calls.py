@@ -42,6 +42,21 @@ def operations():
     return {operation: what for operation, what in found.items() if "101" not in what["responses"]}
 
 
+def parts(answer, until):
+    """The parts of a stream up to the one that is waited for."""
+
+    async def read():
+        found = []
+        async with asyncio.timeout(20):
+            async for part in answer.streaming_content:
+                found.append(part)
+                if part == until:
+                    break
+        return found
+
+    return asyncio.run(read())
+
+
 @cache
 def codes(operation):
     """The status and code of every refusal that the document gives an example of."""

@@ -24,8 +24,9 @@ class Caller:
         self.key = key
         self._client = Client(raise_request_exception=False)
 
-    def get(self, path, version="2", **query):
-        answer = self._client.get(path, query, headers=self._headers(version))
+    def get(self, path, version="2", accept="", **query):
+        headers = self._headers(version) | ({"Accept": accept} if accept else {})
+        answer = self._client.get(path, query, headers=headers)
         calls.check_documented("GET", path, answer)
         return answer
 
