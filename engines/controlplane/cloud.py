@@ -86,7 +86,7 @@ def _undo(instance: Instance, why: str) -> None:
         _end(engine, instance)
 
 
-def look_around(machines: Q = Q()) -> None:
+def look_around(machines: Q = clouds.ANY) -> None:
     """Look after every one of these machines that is due."""
     due = Instance.objects.filter(machines, next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
     until = time.monotonic() + ROUND_SECONDS

@@ -14,6 +14,7 @@ from engines.controlplane import providers
 from engines.controlplane.providers.base import Provider, Refused, Unclear
 
 FRESH_SECONDS = 60.0  # how long a list of types and prices is believed
+ANY = Q()
 # Each provider's machines, which are looked after apart: one that hangs holds up its own alone.
 PROVIDERS = {"local": Q(cloud="local"), "shadeform": ~Q(cloud="local")}
 PAUSE_SECONDS = 5.0  # after a provider did not answer: anybody may ask here, without a key

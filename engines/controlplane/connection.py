@@ -48,6 +48,10 @@ async def serve(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     try:
         session = await on_rows(_admit, scope)
+    except DatabaseError:
+        log.exception("a handshake failed")
+        await _deny(scope, send, problems.internal_error())
+        return
     except Problem as problem:
         _log_refusal(scope, problem)
         await _deny(scope, send, problem)

@@ -1,7 +1,7 @@
 """Rows as the contract's objects. Plain dictionaries: a list of a hundred engines is read every few seconds."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
@@ -221,6 +221,42 @@ def history(row: Task) -> dict[str, Any]:
 
 def task_logs(row: Task) -> dict[str, Any]:
     return {"id": row.id, "task_id": row.id, "status": int(row.status), **history(row)}
+
+
+def task_timings(row: Task, at: datetime) -> dict[str, Any]:
+    end = row.finished_at or at
+    steps = [("queued", row.created_at), ("starting", row.dispatched_at), ("running", row.accepted_at)]
+    begun = [(label, since) for label, since in steps if since is not None]
+    until = [since for _, since in begun[1:]] + [end]
+    moves = [
+        (STATUS_AFTER[EventKind(event.kind)], event.at) for event in row.events.all() if event.kind in STATUS_AFTER
+    ]
+    moves += [(int(row.status), row.finished_at)] if row.finished_at else []
+    return {
+        "task_id": row.id,
+        "status": int(row.status),
+        **_lasted("total_duration", end - row.created_at),
+        "groups": [
+            {"label": label, "start_at": _time(since), "end_at": _time(to), **_lasted("duration", to - since)}
+            for (label, since), to in zip(begun, until, strict=True)
+        ],
+        "events": [
+            {"status": TaskStatus(status).name.lower(), "timestamp": _time(since), **_next(moves[number + 1 :], since)}
+            for number, (status, since) in enumerate(moves)
+        ],
+    }
+
+
+def _next(later: list[tuple[int, datetime]], since: datetime) -> dict[str, Any]:
+    if not later:
+        return {}
+    status, at = later[0]
+    return {"next_status": TaskStatus(status).name.lower(), **_lasted("duration", at - since)}
+
+
+def _lasted(name: str, time: timedelta) -> dict[str, Any]:
+    milliseconds = max(0, round(time.total_seconds() * 1000))
+    return {name: f"{milliseconds / 1000:g}s", f"{name}_ms": milliseconds}
 
 
 def task_status(row: Task) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _book(extension: Extension, engine: Engine, team: Team) -> None:
     states.move(engine)
 
 
-def settle_held(machines: Q = Q()) -> None:
+def settle_held(machines: Q = clouds.ANY) -> None:
     """Ask again about extensions of these machines whose answer was lost, or whose asker died."""
     engines = Instance.objects.filter(machines).values("engine")
     due = Extension.objects.filter(state=ExtensionState.HELD, next_at__lte=now(), engine__in=engines)

@@ -21,6 +21,7 @@ from engines.controlplane.problems import NotBegun, Problem
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
+HEEDS = "heeds_idempotency_key"  # set on a view that does
 LONGEST = 255
 UNDER_WAY = timedelta(seconds=200)  # longer than any request takes: an order asks its cloud twice, 75 s at most each
 KEPT = timedelta(hours=24)
@@ -39,6 +40,7 @@ def once(view: View) -> View:
         row = _begin(request, text)
         return _replay(row) if row.status else _do(row, lambda: view(request, *args, **kwargs))
 
+    setattr(heeding, HEEDS, True)
     return heeding
 
 

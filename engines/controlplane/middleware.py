@@ -47,9 +47,8 @@ class Format:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        # The traceback is for the log. What it says may be anything, so nothing of it goes out.
         log.exception("%s %s failed", request.method, request.path_info)
-        return Refusal(Problem(500, "internal_error", "Something went wrong here. The log knows it by the request id."))
+        return Refusal(problems.internal_error())
 
 
 def _render(request: HttpRequest, response: HttpResponse) -> None:

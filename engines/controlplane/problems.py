@@ -84,6 +84,11 @@ def conflict(detail: str) -> Problem:
     return Problem(409, "conflict", detail)
 
 
+def internal_error() -> Problem:
+    # The traceback is for the log. What it says may be anything, so nothing of it goes out.
+    return Problem(500, "internal_error", "Something went wrong here. The log knows it by the request id.")
+
+
 def extend_failed(detail: str) -> Problem:
     return Problem(400, "extend_failed", detail)
 

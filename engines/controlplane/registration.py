@@ -1,5 +1,6 @@
 """POST /engines/register: an engine process makes itself known. Contract 2.1 #16, 7.2 and 7.3."""
 
+import re
 from typing import Any
 
 from django.db.models import Q
@@ -120,10 +121,28 @@ def _gpu(info: dict[str, Any], number: int) -> dict[str, Any]:
     found = next((gpu for gpu in _items(info, "gpus") if gpu.get("index") == number), {})
     return {
         "gpu_id": str(found.get("id") or number),
-        "type": "nvidia" if found.get("cuda_version") or found.get("driver_version") else "any",
+        "type": _maker(found),
         "name": str(found.get("name") or f"GPU {number}"),
         "vram": found.get("memory_total") or 0,
     }
+
+
+MAKERS = {
+    "nvidia": r"nvidia|geforce|quadro|tesla|\brtx\b",
+    "amd": r"\bamd\b|\bati\b|radeon|instinct|firepro",
+    "intel": r"intel|\barc\b|iris|gaudi",
+    "apple": r"apple",
+}
+
+
+def _maker(gpu: dict[str, Any]) -> str:
+    """Return the contract's GPUType, by what the GPU is called; "any" where nothing says it."""
+    name = str(gpu.get("name") or "")
+    for maker, words in MAKERS.items():
+        if re.search(words, name, re.IGNORECASE):
+            return maker
+    # Our own engine asks nvidia-smi alone, for which not every name says whose it is.
+    return "nvidia" if gpu.get("cuda_version") or gpu.get("driver_version") else "any"
 
 
 def _cpus(info: dict[str, Any]) -> list[dict[str, Any]]:

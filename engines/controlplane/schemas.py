@@ -116,7 +116,9 @@ class RunIn(BaseModel):
 
     app: str = Field(min_length=1, max_length=200)
     input: dict[str, Any] = {}
-    setup: dict[str, Any] = {}
+    setup: dict[str, Any] = Field(
+        default={}, description="Kept with the task and sent to the engine. The apps that come with ours have none."
+    )
     resources: Resources = Resources()
     infra: Infra | None = Field(default=None, description="Without it: any engine of the team.")
     workers: list[str] | None = Field(
@@ -180,7 +182,10 @@ class TransferIn(BaseModel):
 
 
 class ResourcesIn(BaseModel):
-    """Either what apps need or, as newer documentation has it, the need itself."""
+    """Either apps or, as newer documentation has it, what they need.
+
+    This server has no catalogue of apps that would say what one needs: `app_ids` and `agent_ids` narrow nothing.
+    """
 
     app_ids: list[str] | None = Field(default=None, max_length=100)
     agent_ids: list[str] | None = Field(default=None, max_length=100)
@@ -301,7 +306,10 @@ class EngineOut(Base):
     workers: list[WorkerOut]
     update: UpdateOut | None
     boot_id: str = Field(description="Of the engine's process: new with each start. Beyond the contract.")
-    deleted_at: datetime | None = Field(default=None, description="In GET /events alone, of an engine that was deleted.")
+
+
+class ChangedEngineOut(EngineOut):
+    deleted_at: datetime | None = Field(default=None, description="There once it was deleted, and the last of it.")
 
 
 class Part(Schema):
@@ -390,6 +398,31 @@ class TaskStatusOut(Schema):
     id: str
     status: int
     updated_at: datetime
+
+
+class TimingGroupOut(Schema):
+    label: str
+    start_at: datetime
+    end_at: datetime
+    duration: str
+    duration_ms: int
+
+
+class TimingEventOut(Schema):
+    status: str
+    timestamp: datetime
+    duration: str = ""
+    duration_ms: int = 0
+    next_status: str = ""
+
+
+class TaskTimingsOut(Schema):
+    task_id: str
+    status: int
+    total_duration: str
+    total_duration_ms: int
+    groups: list[TimingGroupOut]
+    events: list[TimingEventOut]
 
 
 class TaskLogsOut(Schema):

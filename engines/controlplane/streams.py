@@ -26,6 +26,7 @@ LEAST_PAUSE = 0.1  # between two looks: a burst of changes is one event
 MOST_PER_KEY = 50
 MOST_REMEMBERED = 1000  # documents of one stream, to tell news from repetition
 LINES = ("application/x-ndjson", "application/jsonl")
+EVENTS = "text/event-stream"
 
 _open: dict[str, int] = {}
 
@@ -44,8 +45,8 @@ def stream(request: HttpRequest, scope: str, names: tuple[str, ...], look: Look,
     if _open.get(key.pk, 0) >= MOST_PER_KEY:
         raise Problem(429, "rate_limited", f"This key has {MOST_PER_KEY} streams open already.", retry_after=10)
     accepted = request.headers.get("Accept", "")
-    kind = next((line for line in LINES if line in accepted), "text/event-stream")
-    write = _as_lines if kind in LINES else _as_events
+    kind = next((line for line in LINES if line in accepted), EVENTS)
+    write = FORMS.get(kind, _as_lines)
 
     def allowed() -> bool:
         now = keys.valid().filter(pk=key.pk).first()
@@ -122,3 +123,6 @@ def _as_events(name: str, document: dict[str, Any] | None) -> bytes:
         return b": heartbeat\n\n"
     event = f"event: {name}\n" if name else ""
     return f"{event}data: {json.dumps(document)}\n\n".encode()
+
+
+FORMS = {EVENTS: _as_events, LINES[0]: _as_lines}

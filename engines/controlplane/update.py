@@ -19,7 +19,8 @@ PREPARING = (UpdatePhase.ASKED, UpdatePhase.FETCHING)
 def request(engine_id: str, version: str) -> None:
     """Ask the engine for `version` ("" means stable). Again: no change.
 
-    Once it runs, a tag pins the engine to it; stable and canary unpin. Raises Problem 422, 409 `engine_offline` or `conflict`.
+    Once it runs, a tag pins the engine to it; stable and canary unpin. Raises Problem 422, 409 `engine_offline` or
+    `conflict`.
     """
     wanted = version or STABLE
     if wanted not in (STABLE, CANARY) and not TAG.fullmatch(wanted):
@@ -58,7 +59,7 @@ def heard(engine: Engine, said: frames.UpdateStatus) -> None:
     elif engine.update_phase in PREPARING and said.phase == "ready":
         states.empty(engine, EngineState.DRAINING, FollowUp.UPDATE, update_phase=UpdatePhase.READY, **facts)
     elif engine.update_phase in PREPARING:
-        facts |= {"pin": _pin(engine)} if said.phase == UpdatePhase.CURRENT else {}
+        facts |= {"pin": _pin(engine)} if said.phase == "current" else {}
         states.move(engine, update_phase=UpdatePhase(said.phase), **facts)
 
 

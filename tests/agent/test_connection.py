@@ -2,8 +2,11 @@
 
 import json
 import signal
+import sys
 
 from engines import wire
+from tests.agent.process import ROOT
+from tests.controlplane.black_hole import BlackHole
 
 
 def test_hello_comes_first_and_names_what_runs(plane, line):
@@ -93,6 +96,33 @@ def test_a_refused_connection_is_said_and_tried_again(plane, engine, line):
     line.close(wire.CLOSE_REFUSED)
     engine.says("refuses this connection (4003); trying again in")
     plane.connection(2)
+
+
+# The engine with less patience: seconds that the product counts in tens.
+HASTY = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from engines import wire
+from tests.agent.process import ROOT
+from tests.controlplane.black_hole import BlackHole
+wire.HEARTBEAT_SECONDS, wire.DEAD_AFTER_SECONDS = 0.3, 1.2
+from engines.agent.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_line_that_carries_nothing_any_more_counts_as_lost_and_the_task_runs_on(plane, start):
+    """C3, from the engine's side."""
+    with BlackHole(plane.port) as cable:
+        engine = start(url=f"http://127.0.0.1:{cable.port}", program=(sys.executable, "-c", HASTY))
+        line = plane.connection()
+        line.assign("long", seconds=60)
+        line.wait("task_accepted")
+        cable.swallow()
+        assert "1 task running on" in engine.says("the connection was lost")
+        cable.restore()
+        hello = plane.connection(2).wait("hello")
+        assert [task["task_id"] for task in hello["running"]] == ["long"]
 
 
 def test_a_stop_without_connection_leaves_results_on_disk(fleeting, start):

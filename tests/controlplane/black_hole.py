@@ -1,13 +1,17 @@
-"""A TCP proxy that can stop carrying anything, both ways, without ending a connection: a cable that was pulled."""
+"""A TCP proxy before one server or several, in turn.
+
+It can stop carrying anything, both ways, without ending a connection: a cable that was pulled.
+"""
 
 import asyncio
 import contextlib
+import itertools
 import threading
 
 
 class BlackHole:
-    def __init__(self, port):
-        self._to = port
+    def __init__(self, *ports):
+        self._to = itertools.cycle(ports)
         self._open = asyncio.Event()
         self._open.set()
         self._loop = asyncio.new_event_loop()
@@ -29,6 +33,9 @@ class BlackHole:
         """From now on nothing comes through, and nobody is told."""
         self._loop.call_soon_threadsafe(self._open.clear)
 
+    def restore(self):
+        self._loop.call_soon_threadsafe(self._open.set)
+
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
@@ -40,7 +47,7 @@ class BlackHole:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _carry(self, from_client, to_client):
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._to)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", next(self._to))
         try:
             with contextlib.suppress(asyncio.CancelledError):  # asked by `_end`; asyncio's own callback would complain
                 await asyncio.gather(self._pump(from_client, to_server), self._pump(from_server, to_client))

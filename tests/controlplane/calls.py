@@ -42,6 +42,53 @@ def operations():
     return {operation: what for operation, what in found.items() if "101" not in what["responses"]}
 
 
+def parts(answer, until):
+    """The parts of a stream up to the one that is waited for."""
+
+    async def read():
+        found = []
+        async with asyncio.timeout(20):
+            async for part in answer.streaming_content:
+                found.append(part)
+                if part == until:
+                    break
+        return found
+
+    return asyncio.run(read())
+
+
+@cache
+def codes(operation):
+    """The status and code of every refusal that the document gives an example of."""
+    answers = operations()[operation]["responses"].items()
+    kinds = {status: answer["content"] for status, answer in answers if int(status) >= 400}
+    return {(int(status), code) for status, kind in kinds.items() for code in kind["application/json"]["examples"]}
+
+
+@cache
+def _patterns():
+    found = [(*one.split(" "), one) for one in operations()]
+    # What is written out comes before what stands for anything.
+    found.sort(key=lambda each: each[1].count("{"))
+    return [(verb, re.compile(re.sub("{.*?}", "[^/]+", path)), one) for verb, path, one in found]
+
+
+def operation_at(verb, path):
+    """The operation behind an address, None if there is none."""
+    path = path.removeprefix("/v1")
+    return next((one for each, known, one in _patterns() if each == verb and known.fullmatch(path)), None)
+
+
+def check_documented(verb, path, answer):
+    """A refusal is one that the document says this operation has."""
+    operation = operation_at(verb, path)
+    if operation is None or answer.status_code < 400:
+        return
+    body = answer.json()
+    code = body["error"]["code"] if "error" in body else body["type"].rpartition("/")[2]
+    assert (answer.status_code, code) in codes(operation), f"{operation} is not described with {code}"
+
+
 def needs_key(operation):
     return bool(operations()[operation].get("security"))
 
@@ -78,11 +125,17 @@ class Scene:
 
     def call(self, operation, version="2", known=True):
         """Call it with all it needs for a success; with ids of nothing unless `known`."""
-        verb = operation.partition(" ")[0].lower()
+        return self.send(*self.prepared(operation, known=known), version)
+
+    def prepared(self, operation, known=True):
+        """The verb, path and body of a call."""
         path = self.path(operation) if known else re.sub("{.*?}", "none", operation.partition(" ")[2])
+        return operation.partition(" ")[0].lower(), path, BODIES.get(operation, lambda scene: None)(self)
+
+    def send(self, verb, path, body, version="2", **headers):
         if verb == "get":
             return self.caller.get(path, version)
-        return self.caller.send(verb, path, BODIES.get(operation, lambda scene: None)(self), version)
+        return self.caller.send(verb, path, body, version, **headers)
 
     def path(self, operation):
         """The path with ids that exist."""

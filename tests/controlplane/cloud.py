@@ -66,7 +66,9 @@ class Cloud:
 
     def _machine(self, machine_id):
         known = self.machines[machine_id]
-        return Machine(id=machine_id, name=known["name"], status=known["status"], ip="127.0.0.1", facts=known.get("facts", {}))
+        return Machine(
+            id=machine_id, name=known["name"], status=known["status"], ip="127.0.0.1", facts=known.get("facts", {})
+        )
 
     def set_auto_delete(self, machine_id, delete_at, spend_limit):
         self._act("set_auto_delete", lambda: self.ends.update({machine_id: delete_at}))

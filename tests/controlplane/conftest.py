@@ -13,6 +13,7 @@ from engines.controlplane import cloud as machines
 from engines.controlplane import clouds, dispatch, frames, hearing, keys, money, reconcile, sending, sessions
 from engines.controlplane.enums import EntryKind
 from engines.controlplane.models import Engine, Instance, LedgerEntry, Task, Team, atomic
+from tests.controlplane import calls
 from tests.controlplane.cloud import Cloud
 
 
@@ -23,8 +24,11 @@ class Caller:
         self.key = key
         self._client = Client(raise_request_exception=False)
 
-    def get(self, path, version="2", **query):
-        return self._client.get(path, query, headers=self._headers(version))
+    def get(self, path, version="2", accept="", **query):
+        headers = self._headers(version) | ({"Accept": accept} if accept else {})
+        answer = self._client.get(path, query, headers=headers)
+        calls.check_documented("GET", path, answer)
+        return answer
 
     def post(self, path, body=None, version="2", **headers):
         return self.send("post", path, body, version, **headers)
@@ -33,7 +37,9 @@ class Caller:
         sent = {} if body is None else {"data": body}
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         send = getattr(self._client, verb)
-        return send(path, content_type="application/json", headers=self._headers(version) | headers, **sent)
+        answer = send(path, content_type="application/json", headers=self._headers(version) | headers, **sent)
+        calls.check_documented(verb.upper(), path, answer)
+        return answer
 
     def delete(self, path, version="2"):
         return self.send("delete", path, None, version)
@@ -184,6 +190,12 @@ def running(agent, give):
     agent.accept(task)
     task.refresh_from_db()
     return task
+
+
+@pytest.fixture
+def scene(caller, agent, running, monkeypatch):
+    """What a call of any operation needs."""
+    return calls.Scene(caller, agent, running, monkeypatch)
 
 
 @pytest.fixture

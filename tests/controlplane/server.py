@@ -32,10 +32,8 @@ class Server:
 
     def __init__(self, folder, team="acme", **environment):
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self._process = None
-        self.log = folder / "log"
-        self._log = self.log.open("ab")
+        self._log = (folder / "log").open("ab")
         self._environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.controlplane.crash_settings",
@@ -50,17 +48,23 @@ class Server:
 
     def _act_for(self, team):
         self.team = team
+        self.url = f"http://127.0.0.1:{self.port}"
         self.key = self.make_key(team)
         headers = {"Authorization": f"Bearer {self.key}", "X-API-Version": "2"}
         self.http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
 
     @contextlib.contextmanager
-    def as_seen_by(self, team):
-        """Give this server as another team's clients have it."""
+    def as_seen_by(self, team, port=None):
+        """Give this server as this team's clients have it, by way of another port if given."""
         other = copy.copy(self)
+        other.port = port or self.port
         other._act_for(team)
         with other.http:
             yield other
+
+    def said(self):
+        """Everything in its log."""
+        return Path(self._log.name).read_text()
 
     def run_command(self, *words):
         """Run one of manage.py's commands on this server's database; return what it printed."""

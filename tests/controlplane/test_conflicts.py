@@ -1,9 +1,13 @@
 """Verbs that meet: each either takes effect as the table says or is refused with nothing changed."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connections
 
+from engines.controlplane.models import Engine, Instance
+from tests.controlplane.conftest import kinds
 from tests.controlplane.server import Server
 
 ROUNDS = 100  # of five requests each
@@ -67,3 +71,47 @@ def test_what_is_under_way_decides_what_may_follow(caller, rented, first, then, 
     assert caller.post(f"/engines/{rented.id}/{first}").status_code == 200
     assert caller.post(f"/engines/{rented.id}/{then}").status_code == code
     assert caller.get(f"/engines/{rented.id}").json()["status"] == status
+
+
+def one_after_the_other(verbs):
+    """What the table says of these verbs in this order: the answers by verb, and what is under way afterwards."""
+    state, answers = "running", {}
+    for verb in verbs:
+        if verb == "stop":
+            state, answers[verb] = "stop", 200
+        elif verb == "update":
+            answers[verb] = 200 if state == "running" else 409
+        else:
+            answers[verb] = 200 if state in ("running", verb) else 409
+            state = verb if state == "running" else state
+    return answers, state
+
+
+@pytest.mark.parametrize("verbs", [("drain", "update", "restart"), ("drain", "update", "restart", "stop")])
+@pytest.mark.django_db(databases=["default", "controlplane"], transaction=True)
+def test_of_verbs_at_once_to_a_cloud_engine_each_is_answered_as_in_some_order_and_it_drains_once(caller, rented, verbs):
+    """C8, on a machine that could be restarted."""
+    possible = [one_after_the_other(order) for order in itertools.permutations(verbs)]
+    with ThreadPoolExecutor(len(verbs)) as threads:
+        for number in range(ROUNDS // 2):
+            turned = verbs[number % len(verbs) :] + verbs[: number % len(verbs)]
+            answers = dict(threads.map(lambda verb: (verb, ask(caller, rented, verb)), turned))
+            row = rented.row
+            under_way = row.follow_up or "drain"
+            assert (answers, under_way) in possible
+            assert row.drain_epoch == number + 1
+            assert kinds(rented.due()).count("drain") == 1
+            as_before(rented)
+
+
+def ask(caller, agent, verb):
+    try:
+        return caller.post(f"/engines/{agent.id}/{verb}").status_code
+    finally:
+        connections.close_all()
+
+
+def as_before(agent):
+    """Running, on an active machine, with nothing asked of either."""
+    Engine.objects.filter(pk=agent.id).update(state="running", follow_up="", update_phase="")
+    Instance.objects.filter(engine=agent.id).update(status="active", tear_down=False, restart_asked=False)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.agent.process import AgentProcess
 from tests.controlplane.server import Server, until
 
 pytestmark = pytest.mark.processes
@@ -124,6 +125,30 @@ def test_a_second_process_of_an_engine_takes_its_place(server):
     server.register("reborn", engine_id=engine, boot="boot-2")
     server.greet(engine, boot="boot-2").hang_up()
     assert server.task(task)["error"] == "the engine restarted while this task ran"
+
+
+def test_a_killed_engine_runs_again_what_asked_for_it_and_nothing_else(server, tmp_path):
+    """C2: SIGKILL for a real engine whose tasks run, and a new process of it."""
+    server.start()
+    (tmp_path / "engine.toml").write_text("[workers.cpu]\ncount = 2\n")
+    flags = (server.url, tmp_path / "state", "--config", str(tmp_path / "engine.toml"))
+    engine = AgentProcess(*flags, key=server.key)
+    engine.says("connected to")
+    again = server.run(input={"seconds": 0.5}, workers=["host-1-cpu-0"], on_engine_loss="requeue")
+    never = server.run(input={"seconds": 60}, workers=["host-1-cpu-1"])
+    engine.says(f"task {again} taken")
+    engine.says(f"task {never} taken")
+    until(lambda: {server.task(task)["status"] for task in (again, never)} == {7}, "both to run")
+    engine.end()
+    reborn = AgentProcess(*flags, key=server.key)
+    try:
+        until(lambda: server.task(again)["status"] == 10, "the one that asked to run again")
+    finally:
+        reborn.end()
+    kinds = [event["kind"] for event in server.task(again)["events"]]
+    assert (kinds.count("dispatched"), kinds.count("requeued")) == (2, 1)
+    lost = server.task(never)
+    assert (lost["status"], lost["error"]) == (11, "the engine restarted while this task ran")
 
 
 def test_it_stops_within_its_grace_while_engines_are_connected(server):

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from engines.controlplane import releases
 from engines.controlplane.models import Engine, Team
+from tests.agent.distribution import Distribution
 from tests.controlplane.conftest import Caller
 
 
@@ -100,6 +102,37 @@ def test_the_head_of_each_channel_is_shown(caller, dist):
         "stable": {"version": "v1.2.3", "release_date": "2026-11-01T00:00:00Z"},
         "canary": {"version": "v1.3.0-canary.1", "release_date": ""},
     }
+
+
+@pytest.fixture
+def elsewhere(settings, tmp_path):
+    """Releases on somebody else's server."""
+    releases._read.clear()
+    distribution = Distribution(tmp_path)
+    settings.ENGINE_DIST_URL = distribution.url
+    yield distribution
+    distribution.stop()
+    releases._read.clear()
+
+
+def test_releases_may_lie_elsewhere(caller, agent, elsewhere):
+    manifest = {"version": "v2.0.0", "releaseDate": "2026-11-01T00:00:00Z", "builds": {}}
+    elsewhere.answers["/manifest.json"] = json.dumps(manifest).encode()
+    answers = [caller.get("/engines/releases") for _ in range(2)]
+    heads = {"stable": {"version": "v2.0.0", "release_date": "2026-11-01T00:00:00Z"}, "canary": None}
+    assert [answer.json() for answer in answers] == [heads, heads]
+    assert sorted(elsewhere.asked) == ["/canary/manifest.json", "/manifest.json"]  # once a minute
+    caller.post(f"/engines/{agent.id}/update", {"version": "v2.0.0"})
+    assert agent.due()[0]["data"]["manifest_url"] == f"{elsewhere.url}/v2.0.0/manifest.json"
+
+
+@pytest.mark.parametrize("fault", ["error", "nobody"])
+def test_a_place_of_releases_that_does_not_answer_is_a_502(caller, elsewhere, fault):
+    elsewhere.answers["/manifest.json"] = lambda request: request.send_error(500)
+    if fault == "nobody":
+        elsewhere.stop()
+    answer = caller.get("/engines/releases")
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (502, "releases_unavailable")
 
 
 def test_releases_are_handed_out_without_a_key_and_nothing_beside_them_is(dist):

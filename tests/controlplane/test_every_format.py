@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engines.controlplane import streams
 from tests.controlplane import calls
 
 BARE = "/healthz"  # read by tools that know nothing of formats
@@ -12,11 +13,6 @@ OPERATIONS = sorted(calls.operations())
 WITH_ID = [operation for operation in OPERATIONS if "{" in operation]
 
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=VERSIONS.get)
-
-
-@pytest.fixture
-def scene(caller, agent, running, monkeypatch):
-    return calls.Scene(caller, agent, running, monkeypatch)
 
 
 @every_version
@@ -52,6 +48,22 @@ def test_a_stream_is_never_wrapped(scene, operation, version):
     if operation != "GET /events":
         event = calls.first(answer)
         assert {"id", "status"} <= set(json.loads(event.removeprefix("data: "))), event
+
+
+HEARTBEATS = {"text/event-stream": b": heartbeat\n\n", "application/x-ndjson": b'{"type":"heartbeat"}\n'}
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
+@pytest.mark.parametrize("kind", HEARTBEATS)
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if calls.is_stream(one)])
+def test_a_stream_that_has_nothing_to_tell_beats(scene, operation, kind, monkeypatch):
+    for name in ("HEARTBEAT_SECONDS", "TICK_SECONDS", "LEAST_PAUSE"):
+        monkeypatch.setattr(streams, name, 0.01)
+    answer = scene.caller.get(scene.path(operation), accept=kind)
+    assert answer["Content-Type"] == kind
+    parts = calls.parts(answer, until=HEARTBEATS[kind])
+    assert parts.count(HEARTBEATS[kind]) == 1
+    assert len(parts) > 1  # what there is to tell comes first
 
 
 @every_version

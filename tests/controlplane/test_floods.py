@@ -3,9 +3,9 @@
 import contextlib
 import json
 import socket
+import statistics
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -21,6 +21,7 @@ DEAD_AFTER = 3  # seconds; the product's 45
 SEND_SECONDS = 1  # the product's 10
 FLOOD_SECONDS = 4.0
 BOUND = 10.0  # seconds in which somebody else's task comes and goes, on a machine that is busy with the flood
+USUAL = 1.0  # seconds, half of the times
 HEARTBEAT = json.dumps({"type": "heartbeat", "data": {"mode": "running"}})
 NEWS = json.dumps({"type": "task_update", "data": {"task_id": "task_none", "progress": 0.5}})
 
@@ -28,10 +29,6 @@ NEWS = json.dumps({"type": "task_update", "data": {"task_id": "task_none", "prog
 class Hasty(Server):
     application = "tests.controlplane.hasty:application"
     options = ("--ws-max-size", str(wire.FRAME_LIMIT))
-
-    def said(self):
-        """Everything in its log."""
-        return Path(self._log.name).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +119,7 @@ def test_a_flood_of_frames_holds_up_nobody_else(server, bystander, message, requ
     flooder.websocket.socket.shutdown(socket.SHUT_RDWR)
     pouring.join()
     assert max(times) < BOUND
+    assert statistics.median(times) < USUAL
 
 
 def test_an_engine_is_read_at_a_pace_of_its_own(server):

@@ -45,6 +45,25 @@ def test_each_gpu_entry_is_a_worker_with_its_hardware(caller):
     assert [gpu["gpu_id"] for gpu in second["gpus"]] == ["2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "kind"),
+    [
+        ("NVIDIA L4", {}, "nvidia"),
+        ("Tesla T4", {}, "nvidia"),
+        ("AMD Instinct MI300X", {"driver_version": "6.8"}, "amd"),
+        ("Radeon RX 7900 XTX", {}, "amd"),
+        ("Intel(R) Arc(TM) A770 Graphics", {}, "intel"),
+        ("Apple M3 Max", {}, "apple"),
+        ("A100-SXM4-80GB", {"driver_version": "550"}, "nvidia"),
+        ("Voodoo 2", {}, "any"),
+    ],
+)
+def test_who_made_a_gpu_is_told_by_its_name(caller, name, more, kind):
+    info = {"gpus": [{"id": "0", "index": 0, "name": name, "memory_total": 8 * 10**9, **more}]}
+    [worker] = register(caller, system_info=info, worker_config={"gpu": [{"gpus": [0]}]}).json()["workers"]
+    assert worker["gpus"][0]["type"] == kind
+
+
 def test_the_saved_id_refreshes_and_keeps_the_workers_ids(caller):
     body = register(caller).json()
     again = register(caller, state={"id": body["engine_id"], "boot_id": "b2"}, system_info=INFO).json()

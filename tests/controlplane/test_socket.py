@@ -38,14 +38,14 @@ def test_without_a_key_it_is_a_401(server, engine):
 def test_a_refusal_says_what_an_answer_over_http_says(server, engine):
     answer = refused(server, engine, key="inf_wrong")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert answer.headers["X-Request-ID"] in server.log.read_text()
+    assert answer.headers["X-Request-ID"] in server.said()
 
 
 def test_an_engine_of_another_team_is_refused_and_the_log_says_who_asked(server, engine):
     theirs = server.make_key("mallory-inc")
     key_id = httpx.get(f"{server.url}/me", headers={"Authorization": f"Bearer {theirs}"}).json()["data"]["key"]["id"]
     assert refused(server, engine, key=theirs).status_code == 404
-    line = next(line for line in server.log.read_text().splitlines() if key_id in line)
+    line = next(line for line in server.said().splitlines() if key_id in line)
     assert "WARNING" in line
     assert f"engine {engine}, key {key_id}, from 127.0.0.1: handshake refused, not_found" in line
 
@@ -69,7 +69,7 @@ def test_a_hello_that_is_replayed_changes_nothing(server, engine):
     reason = "a newer process of this engine has registered"
     assert late.code() == (wire.CLOSE_REPLACED, reason)
     assert server.task(task)["output"] is None
-    [logged] = [line for line in server.log.read_text().splitlines() if reason in line]
+    [logged] = [line for line in server.said().splitlines() if reason in line]
     assert "WARNING" in logged
     assert f"engine {engine}, key key_" in logged
 
@@ -78,7 +78,7 @@ def test_the_request_id_of_a_call_is_in_its_answer_and_in_the_log(server):
     answer = server.http.get("/engines/eng_none", headers={"X-Request-ID": "seen-by-both-1"})
     assert answer.headers["X-Request-ID"] == "seen-by-both-1"
     assert answer.json()["request_id"] == "seen-by-both-1"
-    assert "[seen-by-both-1] " in next(line for line in server.log.read_text().splitlines() if "eng_none" in line)
+    assert "[seen-by-both-1] " in next(line for line in server.said().splitlines() if "eng_none" in line)
 
 
 def test_an_unknown_engine_is_a_404(server):

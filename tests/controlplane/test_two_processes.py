@@ -6,7 +6,7 @@ import time
 import pytest
 
 from engines import wire
-from tests.controlplane.server import Server, until
+from tests.controlplane.server import Line, Server, until
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +64,23 @@ def test_the_newest_connection_wins_wherever_it_is(first, second):
     task = start_task(first, new, "moves")
     finish(new, task)
     assert (second.engine(engine)["status"], dispatches(second, task)) == ("running", 1)
+    new.hang_up()
+
+
+def test_a_newer_process_of_an_engine_wins_wherever_the_older_one_is(first, second):
+    """C5: two control planes, two processes of one engine. The older one is let go of and stays out."""
+    engine = first.register("reborn")
+    old = first.greet(engine)
+    task = start_task(first, old, "reborn")
+    second.register("reborn", engine_id=engine, boot="boot-2")
+    new = second.greet(engine, boot="boot-2")
+    assert old.code()[0] == wire.CLOSE_REPLACED
+    assert first.task(task)["error"] == "the engine restarted while this task ran"
+    stale = Line(first.socket(engine))
+    stale.say("hello", boot_id="boot-1", mode="running", drain_epoch=0, running=[], results=[])
+    assert stale.code() == (wire.CLOSE_REPLACED, "a newer process of this engine has registered")
+    assert first.engine(engine)["status"] == "running"
+    finish(new, start_task(first, new, "reborn"))
     new.hang_up()
 
 

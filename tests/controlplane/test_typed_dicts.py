@@ -30,6 +30,7 @@ TYPES = {
     "GET /tasks/{task_id}": official.TaskDTO,
     "GET /tasks/{task_id}/status": official.ResourceStatusDTO,
     "GET /tasks/{task_id}/logs": official.TaskLogsDTO,
+    "GET /tasks/{task_id}/timings": official.TaskTimingsDTO,
     "POST /tasks/{task_id}/cancel": official.TaskDTO,
     "POST /apikeys": official.ApiKeyDTO,
     "POST /apikeys/list": page(official.ApiKeyDTO),
@@ -50,11 +51,6 @@ STREAMS = {
     "GET /tasks/{task_id}/stream": official.TaskDTO,
     "GET /events": NONE,
 }
-
-
-@pytest.fixture
-def scene(caller, agent, running, monkeypatch):
-    return calls.Scene(caller, agent, running, monkeypatch)
 
 
 @pytest.mark.parametrize("operation", sorted(one for one, hint in TYPES.items() if hint is not NONE))

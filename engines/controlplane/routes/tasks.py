@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.timezone import now
 from ninja import Router
 
 from engines.controlplane import dispatch, dto, listing, problems, streams, tasks
@@ -66,6 +67,12 @@ def get_task_status(request: HttpRequest, task_id: str) -> HttpResponse:
 def get_task_logs(request: HttpRequest, task_id: str) -> HttpResponse:
     """What happened to it and what it wrote."""
     return answer(dto.task_logs(_task(team_of(request), task_id)))
+
+
+@router.get("/tasks/{task_id}/timings", response={200: s.TaskTimingsOut, **PROBLEMS}, auth=READ)
+def get_task_timings(request: HttpRequest, task_id: str) -> HttpResponse:
+    """How long it waited, started and ran, up to now if it has not ended."""
+    return answer(dto.task_timings(_task(team_of(request), task_id), now()))
 
 
 @router.post("/tasks/{task_id}/cancel", response=ONE, auth=WRITE)

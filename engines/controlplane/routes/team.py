@@ -181,7 +181,7 @@ def _place_fits(place: dict[str, Any], asked: s.TypesQuery) -> bool:
 # Everything that happens
 
 
-@router.get("/events", response={200: s.EngineOut, **PROBLEMS}, auth=Bearer("teams:read"))
+@router.get("/events", response={200: s.ChangedEngineOut, **PROBLEMS}, auth=Bearer("teams:read"))
 def events(request: HttpRequest) -> Any:
     """Every change of an engine or task of the team, from now on: `event` is engines or tasks, `data` the object.
 
