@@ -6,11 +6,13 @@ Watching costs requests per page of engines, not per operation: min(operations, 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
@@ -53,6 +55,20 @@ METERS = frozenset(
 )
 
 
+@dataclass
+class Made:
+    """How many requests a reading has made, whether it succeeds or not."""
+
+    requests: int = 0
+
+    @contextmanager
+    def by(self, client: EnginesClient) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.requests += client.requests
+
+
 def seen_at(engine: Engine, connection: Connection) -> datetime:
     """Return when the engine's values were last known to be true."""
     if engine.missing_since is None and connection.refreshed_at is not None:
@@ -69,12 +85,13 @@ def refresh(connection_id: int, now: datetime) -> None:
     if not _claim(connection_id, now, begun):
         return
     connection = Connection.objects.select_related("team").get(pk=connection_id)
+    made = Made()
     try:
-        pause = _read(connection, now)
+        pause = _read(connection, now, made)
     except (errors.ApiError, Sealed) as error:
-        _failed(connection, error, begun)
+        _failed(connection, error, begun, made)
     else:
-        _free(connection, begun, pause, last_error="", failing_since=None, skew=connection.skew)
+        _free(connection, begun, pause, made, last_error="", failing_since=None, skew=connection.skew)
 
 
 def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
@@ -85,14 +102,17 @@ def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
     return due.update(refresh_due_at=begun, refresh_lease_until=begun + LEASE) == 1
 
 
-def _free(connection: Connection, begun: datetime, pause: timedelta, **facts: Any) -> None:
-    """End the reading that began then: the next one is due after the pause, or when somebody asked for one since."""
+def _free(connection: Connection, begun: datetime, pause: timedelta, made: Made, **facts: Any) -> None:
+    """End the reading that began then: the next one is due after the pause, or when somebody asked for one since.
+
+    Its lease goes on for as long as its requests have to last: nobody can hurry readings beyond the budget.
+    """
     rows = Connection.objects.filter(pk=connection.pk)
-    rows.update(refresh_lease_until=None, **facts)
+    rows.update(refresh_lease_until=begun + timedelta(seconds=made.requests / settings.API_POLLS_PER_SECOND), **facts)
     rows.filter(refresh_due_at=begun).update(refresh_due_at=clock.now() + pause)
 
 
-def _read(connection: Connection, now: datetime) -> timedelta:
+def _read(connection: Connection, now: datetime, made: Made) -> timedelta:
     """Read with the first key that the API takes, and return the pause before the next reading.
 
     Raises ApiError or Sealed if there is no such key, or the read fails.
@@ -102,7 +122,7 @@ def _read(connection: Connection, now: datetime) -> timedelta:
     )
     for key in reading_keys(connection):
         try:
-            with client_for(key) as client:
+            with client_for(key) as client, made.by(client):
                 pause = _read_with(client, connection, now)
         except (errors.KeyRejected, Sealed) as error:
             refused = error
@@ -129,9 +149,10 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
 
 
 def look_soon(connection: Connection, now: datetime) -> None:
-    """Have the connection read within a second: something there is about to change."""
-    later = Q(refresh_due_at__gt=now + SOON) | Q(refresh_lease_until__isnull=False)  # or under way: then once more
-    Connection.objects.filter(later, pk=connection.pk).update(refresh_due_at=now + SOON)
+    """Have the connection read within a second, as something there is about to change; not while reading it fails."""
+    later = Q(refresh_due_at__gt=now + SOON) | Q(refresh_lease_until__gt=now)  # or under way: then once more
+    rows = Connection.objects.filter(later, pk=connection.pk, failing_since__isnull=True)
+    rows.update(refresh_due_at=now + SOON)
 
 
 def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
@@ -298,10 +319,10 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime) -> None:
+def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime, made: Made) -> None:
     since = connection.failing_since or begun
     pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (begun - since) / 2)
     asked = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
-    _free(connection, begun, max(pause, asked), last_error=str(error)[:300], failing_since=since)
+    _free(connection, begun, max(pause, asked), made, last_error=str(error)[:300], failing_since=since)
     log.warning("cannot read %s: %s", connection.base_url, error)
     publish(connection.team_id, "engines")
