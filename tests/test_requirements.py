@@ -31,14 +31,13 @@ WHERE = {
     "D8": "test_a_stop_takes_the_place_of_a_drain_and_says_so_first",
     "D9": "test_an_engine_that_went_offline_since_is_not_stopped",
     "D10": "test_those_that_are_not_asked_are_kept_with_the_reason",
-    "D11": "test_a_dead_workers_send_becomes_unknown_when_its_lease_runs_out",
     "D13": "test_rate_limits_are_obeyed",
     "D17": "test_an_engine_that_two_passes_and_a_question_missed_is_deleted",
     "D18": "test_d18_",
     "D19": "test_an_unknown_status_moves_nothing",
     "D21": "test_the_same_form_sent_again_leads_to_its_operation_whatever_changed",
     "D22": "test_a_key_that_the_api_refuses_is_flagged_and_the_next_one_is_used",
-    **{f"D{number}": f"test_d{number}_" for number in (7, 12, 14, 15, 16, 20)},
+    **{f"D{number}": f"test_d{number}_" for number in (7, 11, 12, 14, 15, 16, 20)},
 }
 ELSEWHERE = {"E38": "make nemesis"}
 MISSING = {}
