@@ -6,6 +6,7 @@ Watching costs requests per page of engines, not per operation: min(operations, 
 import hashlib
 import json
 import logging
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.enums import MONEY, OPEN, EngineStatus, Verb
-from engines.models import Change, Engine, Operation
-from engines.operations.settle import settle
+from engines.models import Change, Engine, Moment, Operation
+from engines.operations.settle import WATCHED, settle
 from engines.wire import moment
 from portal import clock
 from portal.live.bus import publish
@@ -44,6 +45,7 @@ LEASE = timedelta(seconds=12)
 STALE_AFTER = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=60)
 LAG = timedelta(minutes=1)  # for how long an API may still show an engine as it was (RELIABILITY D18)
+GAP = timedelta(minutes=2)  # without a reading: worth a word to whoever looks for what happened when
 LEAVING = (EngineStatus.DRAINING, EngineStatus.STOPPING, EngineStatus.STOPPED)
 
 # Meter readings change with every heartbeat: a row is not rewritten for them alone.
@@ -172,6 +174,8 @@ def _full_pass(connection: Connection, client: EnginesClient) -> None:
     seen: set[str] = set()
     for page in client.all(limit=PAGE):
         read_at = clock.now()
+        if not seen:
+            _note_gap(connection, read_at)
         items = [item for item in page["items"] if item.get("id")]
         apply(connection, _asked_again(connection, client, items), read_at=begun)
         seen |= {item["id"] for item in items}
@@ -179,6 +183,18 @@ def _full_pass(connection: Connection, client: EnginesClient) -> None:
     _note_missing(connection, client, seen, begun)
     Connection.objects.filter(pk=connection.pk).update(refreshed_at=begun)
     publish(connection.team_id, "engines")
+
+
+def _note_gap(connection: Connection, now: datetime) -> None:
+    """Say on the timeline of what was under way when nobody could see it: no time of what happened then is invented."""
+    since = connection.refreshed_at
+    if since is None or now - since < GAP:
+        return
+    begun = f"Not observed {since:%d %b %H:%M}–"
+    rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=WATCHED)
+    unseen = rows.filter(requested_at__lt=since).exclude(verb__in=MONEY).exclude(moments__text__startswith=begun)
+    text = f"{begun}{now:%H:%M} UTC." if since.date() == now.date() else f"{begun}{now:%d %b %H:%M} UTC."
+    Moment.objects.bulk_create(Moment(operation=each, at=now, state=each.state, text=text) for each in unseen)
 
 
 def _asked_again(connection: Connection, client: EnginesClient, items: list[wire.Engine]) -> list[wire.Engine]:
@@ -243,11 +259,14 @@ def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
     # Locked, always in one order: of two readings at once, the older must not be written over the newer.
     rows = rows.select_for_update().order_by("pk").defer("wire")
-    return rows.annotate(updated_at=KeyTextTransform("updated_at", "wire"))
+    said = {"updated_at": KeyTextTransform("updated_at", "wire"), "owner": KeyTextTransform("team_id", "wire")}
+    return rows.annotate(**said)
 
 
 def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
     """Write the row if it is new or differs; return its uid then, else ""."""
+    if engine is not None and _has_left(dto, engine):
+        dto = _without_it(engine)
     mark = fingerprint(dto)
     if engine is not None and (engine.fingerprint == mark or _is_older(dto, read_at, engine)):
         return ""
@@ -262,6 +281,15 @@ def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: date
     if before != engine.status:
         _history(engine, before, read_at)
     return engine.uid
+
+
+def _has_left(dto: Any, engine: Any) -> bool:
+    """Whether another team has it at the API now: it is known by id and team, and no operation here is about theirs."""
+    return bool(engine.owner and dto.get("team_id")) and dto["team_id"] != engine.owner
+
+
+def _without_it(engine: Any) -> dict[str, Any]:
+    return {"id": engine.uid, "name": engine.name, "status": "deleted", "workers": [], "team_id": engine.owner}
 
 
 def _is_older(dto: Any, read_at: datetime, engine: Any) -> bool:
@@ -322,6 +350,7 @@ def _stable(value: Any) -> Any:
 def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime, made: Made) -> None:
     since = connection.failing_since or begun
     pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (begun - since) / 2)
+    pause *= random.uniform(1.0, 1.1)  # noqa: S311 (spreads the teams that lost one API at the same moment)
     asked = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
     _free(connection, begun, max(pause, asked), made, last_error=str(error)[:300], failing_since=since)
     log.warning("cannot read %s: %s", connection.base_url, error)
