@@ -6,11 +6,14 @@ Watching costs requests per page of engines, not per operation: min(operations, 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
@@ -20,8 +23,8 @@ from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.enums import MONEY, OPEN, EngineStatus, Verb
-from engines.models import Change, Engine, Operation
-from engines.operations.settle import settle
+from engines.models import Change, Engine, Moment, Operation
+from engines.operations.settle import WATCHED, settle
 from engines.wire import moment
 from portal import clock
 from portal.live.bus import publish
@@ -42,6 +45,7 @@ LEASE = timedelta(seconds=12)
 STALE_AFTER = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=60)
 LAG = timedelta(minutes=1)  # for how long an API may still show an engine as it was (RELIABILITY D18)
+GAP = timedelta(minutes=2)  # without a reading: worth a word to whoever looks for what happened when
 LEAVING = (EngineStatus.DRAINING, EngineStatus.STOPPING, EngineStatus.STOPPED)
 
 # Meter readings change with every heartbeat: a row is not rewritten for them alone.
@@ -51,6 +55,20 @@ METERS = frozenset(
         *("memory_used", "swap_used", "swap_free", "swap_usage"),
     }
 )
+
+
+@dataclass
+class Made:
+    """How many requests a reading has made, whether it succeeds or not."""
+
+    requests: int = 0
+
+    @contextmanager
+    def by(self, client: EnginesClient) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.requests += client.requests
 
 
 def seen_at(engine: Engine, connection: Connection) -> datetime:
@@ -69,12 +87,13 @@ def refresh(connection_id: int, now: datetime) -> None:
     if not _claim(connection_id, now, begun):
         return
     connection = Connection.objects.select_related("team").get(pk=connection_id)
+    made = Made()
     try:
-        pause = _read(connection, now)
+        pause = _read(connection, now, made)
     except (errors.ApiError, Sealed) as error:
-        _failed(connection, error, begun)
+        _failed(connection, error, begun, made)
     else:
-        _free(connection, begun, pause, last_error="", failing_since=None, skew=connection.skew)
+        _free(connection, begun, pause, made, last_error="", failing_since=None, skew=connection.skew)
 
 
 def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
@@ -85,14 +104,17 @@ def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
     return due.update(refresh_due_at=begun, refresh_lease_until=begun + LEASE) == 1
 
 
-def _free(connection: Connection, begun: datetime, pause: timedelta, **facts: Any) -> None:
-    """End the reading that began then: the next one is due after the pause, or when somebody asked for one since."""
+def _free(connection: Connection, begun: datetime, pause: timedelta, made: Made, **facts: Any) -> None:
+    """End the reading that began then: the next one is due after the pause, or when somebody asked for one since.
+
+    Its lease goes on for as long as its requests have to last: nobody can hurry readings beyond the budget.
+    """
     rows = Connection.objects.filter(pk=connection.pk)
-    rows.update(refresh_lease_until=None, **facts)
+    rows.update(refresh_lease_until=begun + timedelta(seconds=made.requests / settings.API_POLLS_PER_SECOND), **facts)
     rows.filter(refresh_due_at=begun).update(refresh_due_at=clock.now() + pause)
 
 
-def _read(connection: Connection, now: datetime) -> timedelta:
+def _read(connection: Connection, now: datetime, made: Made) -> timedelta:
     """Read with the first key that the API takes, and return the pause before the next reading.
 
     Raises ApiError or Sealed if there is no such key, or the read fails.
@@ -102,7 +124,7 @@ def _read(connection: Connection, now: datetime) -> timedelta:
     )
     for key in reading_keys(connection):
         try:
-            with client_for(key) as client:
+            with client_for(key) as client, made.by(client):
                 pause = _read_with(client, connection, now)
         except (errors.KeyRejected, Sealed) as error:
             refused = error
@@ -129,9 +151,10 @@ def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> 
 
 
 def look_soon(connection: Connection, now: datetime) -> None:
-    """Have the connection read within a second: something there is about to change."""
-    later = Q(refresh_due_at__gt=now + SOON) | Q(refresh_lease_until__isnull=False)  # or under way: then once more
-    Connection.objects.filter(later, pk=connection.pk).update(refresh_due_at=now + SOON)
+    """Have the connection read within a second, as something there is about to change; not while reading it fails."""
+    later = Q(refresh_due_at__gt=now + SOON) | Q(refresh_lease_until__gt=now)  # or under way: then once more
+    rows = Connection.objects.filter(later, pk=connection.pk, failing_since__isnull=True)
+    rows.update(refresh_due_at=now + SOON)
 
 
 def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
@@ -151,6 +174,8 @@ def _full_pass(connection: Connection, client: EnginesClient) -> None:
     seen: set[str] = set()
     for page in client.all(limit=PAGE):
         read_at = clock.now()
+        if not seen:
+            _note_gap(connection, read_at)
         items = [item for item in page["items"] if item.get("id")]
         apply(connection, _asked_again(connection, client, items), read_at=begun)
         seen |= {item["id"] for item in items}
@@ -158,6 +183,18 @@ def _full_pass(connection: Connection, client: EnginesClient) -> None:
     _note_missing(connection, client, seen, begun)
     Connection.objects.filter(pk=connection.pk).update(refreshed_at=begun)
     publish(connection.team_id, "engines")
+
+
+def _note_gap(connection: Connection, now: datetime) -> None:
+    """Say on the timeline of what was under way when nobody could see it: no time of what happened then is invented."""
+    since = connection.refreshed_at
+    if since is None or now - since < GAP:
+        return
+    begun = f"Not observed {since:%d %b %H:%M}–"
+    rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=WATCHED)
+    unseen = rows.filter(requested_at__lt=since).exclude(verb__in=MONEY).exclude(moments__text__startswith=begun)
+    text = f"{begun}{now:%H:%M} UTC." if since.date() == now.date() else f"{begun}{now:%d %b %H:%M} UTC."
+    Moment.objects.bulk_create(Moment(operation=each, at=now, state=each.state, text=text) for each in unseen)
 
 
 def _asked_again(connection: Connection, client: EnginesClient, items: list[wire.Engine]) -> list[wire.Engine]:
@@ -222,11 +259,14 @@ def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
     # Locked, always in one order: of two readings at once, the older must not be written over the newer.
     rows = rows.select_for_update().order_by("pk").defer("wire")
-    return rows.annotate(updated_at=KeyTextTransform("updated_at", "wire"))
+    said = {"updated_at": KeyTextTransform("updated_at", "wire"), "owner": KeyTextTransform("team_id", "wire")}
+    return rows.annotate(**said)
 
 
 def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
     """Write the row if it is new or differs; return its uid then, else ""."""
+    if engine is not None and _has_left(dto, engine):
+        dto = _without_it(engine)
     mark = fingerprint(dto)
     if engine is not None and (engine.fingerprint == mark or _is_older(dto, read_at, engine)):
         return ""
@@ -241,6 +281,15 @@ def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: date
     if before != engine.status:
         _history(engine, before, read_at)
     return engine.uid
+
+
+def _has_left(dto: Any, engine: Any) -> bool:
+    """Whether another team has it at the API now: it is known by id and team, and no operation here is about theirs."""
+    return bool(engine.owner and dto.get("team_id")) and dto["team_id"] != engine.owner
+
+
+def _without_it(engine: Any) -> dict[str, Any]:
+    return {"id": engine.uid, "name": engine.name, "status": "deleted", "workers": [], "team_id": engine.owner}
 
 
 def _is_older(dto: Any, read_at: datetime, engine: Any) -> bool:
@@ -298,10 +347,11 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime) -> None:
+def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: datetime, made: Made) -> None:
     since = connection.failing_since or begun
     pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (begun - since) / 2)
+    pause *= random.uniform(1.0, 1.1)  # noqa: S311 (spreads the teams that lost one API at the same moment)
     asked = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
-    _free(connection, begun, max(pause, asked), last_error=str(error)[:300], failing_since=since)
+    _free(connection, begun, max(pause, asked), made, last_error=str(error)[:300], failing_since=since)
     log.warning("cannot read %s: %s", connection.base_url, error)
     publish(connection.team_id, "engines")

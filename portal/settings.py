@@ -258,6 +258,7 @@ PORTAL_RATES = {  # of one person; their whole team may ask for so many times th
     "export": env.str("PORTAL_RATE_EXPORT", "20/minute"),
 }
 TEAM_RATE_FACTOR = 10
+API_POLLS_PER_SECOND = env.float("API_POLLS_PER_SECOND", 50.0)  # readings of one connection; what is sent comes on top
 
 # The embedded Engines API. API_URL is its own address as engines on other machines reach it.
 API_URL = env.str("API_URL", f"http://127.0.0.1:{API_PORT}").rstrip("/")

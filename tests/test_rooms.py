@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MAY_NAME_ENGINES = {"urls.py", "asgi.py", "settings.py", "up.py"}
-PORTAL_PIECES = ("portal.counting", "portal.env", "portal.http", "portal.logs", "portal.keyset")
+PORTAL_PIECES = ("portal.counting", "portal.env", "portal.failpoints", "portal.http", "portal.logs", "portal.keyset")
 CONTROL_PLANE_MAY = ("engines.wire", "engines.enums", *PORTAL_PIECES)
 AGENT_MAY = ("engines.wire",)
 

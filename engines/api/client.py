@@ -84,7 +84,7 @@ class EnginesClient:
     `timeout` is in seconds, for each wait on the network. Every method raises ApiError (see errors.py).
     `version` is the X-API-Version header; "" leaves it out. `may_reach` says which machines the address may lead to,
     however its name is looked up; without it, all. `messages` are the API's remarks on the last answer, and `ahead` is
-    by how many seconds its clock was then ahead of the host's; None if it does not say.
+    by how many seconds its clock was then ahead of the host's; None if it does not say. `requests` were made so far.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class EnginesClient:
         self._timeout = timeout
         self.messages: tuple[str, ...] = ()
         self.ahead: float | None = None
+        self.requests = 0
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "engines-portal"}
         headers |= {"X-API-Version": version} if version else {}
         headers |= {"X-Request-ID": request_id} if request_id else {}
@@ -327,6 +328,7 @@ class EnginesClient:
         return answer.data
 
     def _exchange(self, request: httpx.Request, engine: bool) -> decode.Reply:
+        self.requests += 1
         try:
             response = self._http.send(request, stream=True)
             with closing(response):

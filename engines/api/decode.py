@@ -235,6 +235,13 @@ def engine(data: Any, uid: str = "") -> wire.Engine:
     return found
 
 
+def _engine_or_none(item: Any) -> wire.Engine | None:
+    try:
+        return engine(item)
+    except BadAnswer:  # one that nobody can name does not hide the others
+        return None
+
+
 def page(data: Any) -> wire.EnginePage:
     """Return the page. It is the last one if `has_next` is false or the cursor empty. Raises BadAnswer."""
     if isinstance(data, list):
@@ -243,7 +250,10 @@ def page(data: Any) -> wire.EnginePage:
         raise BadAnswer("The Engines API answered with something that is not a list of engines.", status=200)
     cursor = str(data.get("next_cursor") or "")
     more = bool(cursor) and data.get("has_next", True) is not False
-    items = [engine(item) for item in items_of(data.get("items"))]
+    given = items_of(data.get("items"))
+    items = [found for item in given if (found := _engine_or_none(item))]
+    if given and not items:
+        raise BadAnswer("The Engines API answered with a list of things that are not engines.", status=200)
     return {"items": items, "next_cursor": cursor if more else None, "has_next": more}
 
 

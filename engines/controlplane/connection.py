@@ -18,11 +18,11 @@ from django.db import DatabaseError
 from engines import wire
 from engines.controlplane import auth, formats, frames, hearing, problems, reconcile, sending, sessions
 from engines.controlplane.database import on_rows
-from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine
 from engines.controlplane.problems import Problem
 from engines.controlplane.sessions import Over, Session
 from engines.controlplane.wakeups import listening
+from portal.failpoints import failpoint
 from portal.logs import request_id
 
 log = logging.getLogger(__name__)

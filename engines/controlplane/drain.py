@@ -7,8 +7,8 @@ update drain by the same promise and differ in what follows.
 
 from engines.controlplane import cloud, states
 from engines.controlplane.enums import EMPTYING, LIVE, EngineState, FollowUp
-from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine, Task, atomic
+from portal.failpoints import failpoint
 
 
 def request(engine_id: str) -> None:

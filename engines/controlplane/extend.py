@@ -17,10 +17,10 @@ from django.utils.timezone import now
 from engines.controlplane import clouds, money, problems, states
 from engines.controlplane.cloud import AT_ONCE, LEASE, LOOK_OFTEN
 from engines.controlplane.enums import EngineState, EntryKind, ExtensionState, FollowUp, InstanceStatus
-from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import ApiKey, Engine, Extension, Instance, Team, atomic
 from engines.controlplane.problems import Problem
 from engines.controlplane.providers.base import NotNow, Refused, Unclear
+from portal.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 

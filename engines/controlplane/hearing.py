@@ -7,11 +7,11 @@ from django.utils.timezone import now
 from engines import wire
 from engines.controlplane import drain, frames, tasks, update
 from engines.controlplane.enums import ENDED, LIVE, RESULTS, EventKind
-from engines.controlplane.failpoints import failpoint
 from engines.controlplane.models import Engine, Task, Worker, atomic
 from engines.controlplane.sessions import Over, Session, frame, locked, locked_tasks
 from engines.controlplane.wakeups import seen, wake
 from engines.enums import TaskStatus
+from portal.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 

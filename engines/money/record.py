@@ -11,10 +11,10 @@ from django.db import InterfaceError, OperationalError, close_old_connections, t
 from engines.enums import State
 from engines.models import Engine, Operation
 from engines.money import ledger
-from engines.money.failpoints import failpoint
 from engines.money.models import CHARGED, Evidence, Extension, Outcome
 from engines.operations.moves import Decider, Moved, audit, move
 from portal import clock
+from portal.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from engines.enums import State, Verb
 from engines.models import Operation
 from engines.money import amounts, limits, machine
 from engines.money.amounts import PaidTime
-from engines.money.failpoints import failpoint
 from engines.money.models import Evidence, Extension, Outcome
 from engines.money.preflight import preflight, right_lost, unsent
 from engines.money.process import identity
@@ -30,6 +29,7 @@ from engines.money.record import End, record
 from engines.operations.moves import Moved, audit, move
 from portal import clock
 from portal.accounts.models import Team
+from portal.failpoints import failpoint
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 

@@ -49,14 +49,20 @@ def not_yours(operation: Operation, user: User) -> str:
     return f"It would be sent with the key of {operation.requested_name}. Close it, then ask anew with your own."
 
 
+# Sent, and on its way. The API has no way to take a drain back, so all there is to end is the watching.
+UNDER_WAY = frozenset({State.WORKING, State.LOST_CONTACT, State.STUCK})
+
+
 def close(operation: Operation, *, by: Decider, now: datetime) -> None:
     """End it as failed: what was sent stays sent, and nobody watches it any more."""
-    _only_in(State.STUCK if operation.state == State.STUCK else State.NEEDS_ATTENTION, operation)
-    move(operation, State.FAILED, now=now, by=by, note=f"Closed by {by.user}.")
+    _only_in(State(operation.state) if operation.state in UNDER_WAY else State.NEEDS_ATTENTION, operation)
+    note = f"{by.user} stopped watching it. The engine was not told, and goes on."
+    closed = f"Closed by {by.user}."
+    move(operation, State.FAILED, now=now, by=by, note=note if operation.state in UNDER_WAY else closed)
 
 
 def _only_in(state: State, operation: Operation) -> None:
     # What became of money, only engines.money.reconcile.resolve may say.
-    unclear_money = operation.verb in MONEY and state == State.NEEDS_ATTENTION
-    if operation.state != state or unclear_money:
+    money_under_way = operation.verb in MONEY and state in (State.NEEDS_ATTENTION, *UNDER_WAY)
+    if operation.state != state or money_under_way:
         raise ValueError(f"an operation that is {operation.state} does not offer this")

@@ -14,20 +14,22 @@ from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.money import send as money
 from engines.operations.behaviour import PATIENCE
-from engines.operations.moves import Moved, move
+from engines.operations.moves import Moved, amend, move
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.accounts.access import may
 from portal.accounts.models import Membership
+from portal.failpoints import failpoint
 from portal.logs import on_behalf_of
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=60)
+# A worker that died over it is replaced as soon as this is over. An answer that takes longer is settled by a reading.
+LEASE = timedelta(seconds=20)
 # A worker that was held up for longer acts on old knowledge: it does not send. Well within the lease.
-WINDOW = 30.0  # seconds from the claim to the request
+WINDOW = 10.0  # seconds from the claim, or the reading after it, to the request
 # Between two readings that fail before anything is sent.
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(minutes=1)
 
@@ -64,8 +66,11 @@ def _send(operation: Operation, now: datetime) -> None:
             return
         claimed = clock.boot()
         _claim(operation, clock.now())  # not `now`: whoever found it may have had other work first, for minutes
+        failpoint(f"{operation.verb}.claimed")
         outcome = _attempt(operation, claimed)
+        failpoint(f"{operation.verb}.called")
         _record(operation, outcome, clock.now())
+        failpoint(f"{operation.verb}.recorded")
     except Moved:
         log.info("operation %s was moved by somebody else", operation.pk)
 
@@ -111,6 +116,13 @@ def _claim(operation: Operation, now: datetime) -> None:
     operation.fence = fence
 
 
+def _renewed(operation: Operation) -> float:
+    """Hold the operation for a lease more, as there was progress; return since when. Raises Moved if it was lost."""
+    begun, until = clock.boot(), clock.now() + LEASE
+    amend(operation, lease_until=until, next_at=until)
+    return begun
+
+
 def right_lost(operation: Operation) -> str:
     """Why its requester may not have it done any more: the right to act is checked again when it is claimed."""
     role = (
@@ -142,6 +154,7 @@ def _attempt(operation: Operation, claimed: float) -> Outcome:
                     return found
                 if why_not := behaviour.objection(operation, engine):
                     return Outcome(State.FAILED, why_not)
+                claimed = _renewed(operation)
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
             if clock.boot() - claimed > WINDOW:
                 return HELD_UP

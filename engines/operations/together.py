@@ -24,7 +24,7 @@ from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.operations import turns
 from engines.operations.moves import hold, move_all
-from engines.operations.send import HELD_UP, LEASE, WINDOW, Outcome, already, classify, facts_of, right_lost, unread
+from engines.operations.send import HELD_UP, Outcome, already, classify, facts_of, right_lost, unread
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.vault.keys import Sealed
@@ -32,6 +32,8 @@ from portal.vault.models import StoredKey
 
 SECONDS = 10.0  # after which the next sweep goes on: no job is long
 MOST = 32  # claimed at once
+# As of one operation (send.py), and longer: a handful takes several rounds of requests.
+LEASE, WINDOW = timedelta(seconds=60), 30.0
 CONNECTIONS = 8
 TROUBLE = timedelta(seconds=5)  # between two tries at an API that does not answer
 

@@ -53,6 +53,9 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     form = form_of(verb)(request.POST, verb=verb, engine=engine, user=request.user)
     if not form.is_valid():
         return dialog(request, engine, verb, renewed(form, request, engine, verb), status=422)
+    if running := asked_before(request, engine, verb, form):
+        messages.info(request, f"{running} is under way already: you asked for it before. Nothing was asked again.")
+        return to(request, running)
     ticket: Ticket = form.cleaned_data["ticket"]
     sent_before = Operation.objects.of(request.team).filter(pk=ticket.operation_id).exists()
     if not sent_before and (refused := refusal(request, engine, verb)):
@@ -91,8 +94,19 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
         return dialog(request, engine, verb, form, status=422)
     on_its_way = "waits for it" if waits_for(verb, engine) else "is on its way"
     messages.success(request, f"{verb.label} of {engine.name} {on_its_way}.")
+    return to(request, operation)
+
+
+def to(request: PortalRequest, operation: Operation) -> HttpResponse:
     url = reverse("operation", args=[operation.pk])
     return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
+
+
+def asked_before(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> Operation | None:
+    """Return the same wish of the same person, if it is under way: another tab of theirs was open on an older page."""
+    same = {"verb": verb, "requested_by": request.user, "parameters": form.parameters()}
+    rows = Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN, **same)
+    return rows.exclude(pk=form.cleaned_data["ticket"].operation_id).first()
 
 
 def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:

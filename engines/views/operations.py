@@ -128,6 +128,8 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     offers = {
         State.WAITING: [("cancel", "Cancel")],
         State.REQUESTED: [("cancel", "Cancel")],
+        State.WORKING: [("close", "Stop watching")],
+        State.LOST_CONTACT: [("close", "Stop watching")],
         State.STUCK: [("keep-waiting", "Keep waiting 2 hours"), ("close", "Stop watching")],
         State.NEEDS_ATTENTION: [("send-again", "Send again"), ("close", "Close without success")],
     }

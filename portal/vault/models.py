@@ -20,7 +20,7 @@ class Connection(models.Model):
     base_url = models.URLField(max_length=300)
     # Refresh state: who reads this connection now, and when it was last read from the first page to the last.
     refresh_due_at = models.DateTimeField(null=True)
-    refresh_lease_until = models.DateTimeField(null=True)
+    refresh_lease_until = models.DateTimeField(null=True)  # held on where the requests of a reading have to last longer
     refreshed_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
     failing_since = models.DateTimeField(null=True)

@@ -21,9 +21,12 @@ class ScriptedApi:
         self.listed = {}  # what its list shows in place of these
         self.requests = []
         self.bodies = {}  # the last body of each verb
-        self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after"
+        self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after" | "silence"
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
+        self.pages = None  # lists of engines that its list shows in place of these
+        self.expired = False  # whether its cursors are
+        self.ended = threading.Event()
         self.refused = set()  # keys
         self.key_id = None  # the calling key's, if the API says
         self.releases = None
@@ -36,6 +39,7 @@ class ScriptedApi:
         self._thread.start()
 
     def close(self):
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -72,8 +76,13 @@ class _Handler(BaseHTTPRequestHandler):
         if (self.headers["Authorization"] or "").removeprefix("Bearer ") in api.refused:
             return self._problem(401, "unauthorized")
         api.requests.append(asked)
+        if trouble == "silence":
+            return api.ended.wait(10)
         if isinstance(trouble, tuple):
-            return self._problem(*trouble)
+            status, code, *more = trouble
+            return self._problem(status, code, **dict(more))
+        if api.pages and body.get("cursor") and api.expired:
+            return self._problem(400, "invalid_request")
         answer = self._answer(method, asked.split("/")[1:], body)
         if trouble == "reset after":
             return self._reset()
@@ -86,6 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return {"key": {"scopes": api.scopes} | ({"id": api.key_id} if api.key_id else {})}
             case ["apikeys", uid] if method == "DELETE" and uid == api.key_id:
                 return {}
+            case ["engines", "list"] if api.pages:
+                number = int(body.get("cursor") or 0)
+                more = number + 1 < len(api.pages)
+                items, cursor = api.pages[number], str(number + 1) if more else None
+                return {"items": items, "next_cursor": cursor, "has_next": more}
             case ["engines", "list"]:
                 start = int(body.get("cursor") or 0)
                 items = list((api.engines | api.listed).values())
@@ -110,17 +124,19 @@ class _Handler(BaseHTTPRequestHandler):
                 return api.engines[uid]
         return None
 
-    def _json(self, status, body, content_type="application/json"):
+    def _json(self, status, body, content_type="application/json", headers=()):
         payload = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(payload)))
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(payload)
 
-    def _problem(self, status, code):
+    def _problem(self, status, code, **headers):
         body = {"type": f"https://api.inference.sh/errors/{code}", "title": code, "status": status, "detail": code}
-        self._json(status, body, "application/problem+json")
+        self._json(status, body, "application/problem+json", headers)
 
     def _reset(self):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

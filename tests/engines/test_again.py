@@ -7,6 +7,8 @@ import pytest
 
 from engines.enums import State, Verb
 from engines.models import Operation
+from engines.operations.decide import close
+from engines.operations.moves import Decider
 from engines.operations.request import request
 from portal import clock
 from portal.audit.origin import Origin
@@ -143,6 +145,22 @@ def test_one_can_stop_watching_a_stuck_drain_and_nothing_is_sent(adas, stuck, ap
     stuck.refresh_from_db()
     assert stuck.state == State.FAILED
     assert api.requests == []
+
+
+@pytest.mark.parametrize("state", ["working", "lost_contact"])
+def test_one_can_stop_watching_a_drain_that_goes_on(adas, stuck, api, state):
+    put(stuck, state)
+    assert "Stop watching" in words(adas.get(f"/operations/{stuck.pk}/"))
+    adas.post(f"/operations/{stuck.pk}/close/")
+    stuck.refresh_from_db()
+    assert (stuck.state, api.requests) == (State.FAILED, [])
+    assert "The engine was not told, and goes on." in stuck.note
+
+
+def test_a_machine_that_was_ordered_is_watched_whatever_somebody_says(stuck, ada):
+    put(stuck, "working", verb="create")
+    with pytest.raises(ValueError, match="offer"):
+        close(stuck, by=Decider(ada, Origin()), now=NOW)
 
 
 def test_waiting_on_sets_a_new_deadline(adas, stuck):

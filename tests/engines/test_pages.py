@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from engines.enums import State
+from engines.enums import State, Verb
 from engines.models import Automation, Engine, Moment, Operation
 from engines.snapshots import refresh
 from engines.tickets import Ticket
@@ -65,10 +65,24 @@ def test_a_double_click_is_one_operation(engine, olga, olgas_key, client_of):
     assert Operation.objects.count() == 1
 
 
-def test_a_second_tab_is_shown_the_drain_that_is_open(operation, engine, olga, client_of):
-    answer = client_of(olga).post(DRAIN, form(engine, olga))
+def test_d21_a_second_tab_leads_to_the_drain_that_is_under_way(operation, engine, olga, client_of):
+    put(operation, "working")
+    answer = client_of(olga).post(DRAIN, form(engine, olga, reason="other words"), follow=True)
+    assert answer.redirect_chain == [(f"/operations/{operation.pk}/", 302)]
+    assert "is under way already" in answer.content.decode()
+    assert Operation.objects.count() == 1
+
+
+def test_d21_what_another_person_asked_for_is_named(operation, engine, ada, client_of):
+    answer = client_of(ada).post(DRAIN, form(engine, ada))
     assert answer.status_code == 409
-    assert "under way" in answer.content.decode()
+    assert "Drain by Olga is under way" in answer.content.decode()
+
+
+def test_d21_the_same_with_other_parameters_is_not_the_same(operation, engine, olga, olgas_key, client_of):
+    put(operation, "working", verb="update", parameters={"version": "v2.0.0", "from": "v1.0.0"})
+    words = {"ticket": Ticket.issue(Verb.UPDATE, engine, olga), "reason": "r", "deadline": "2", "version": "v3.0.0"}
+    assert client_of(olga).post("/engines/eng_1/update/", words).status_code == 409
 
 
 def test_a_form_made_for_somebody_else_is_refused(engine, ada, olga, olgas_key, client_of):

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from engines.access import client_for
+from engines.api.client import EnginesClient
 from engines.enums import State
 from engines.models import Operation
 from engines.operations.send import send
@@ -36,7 +37,7 @@ def test_an_accepted_drain_waits_for_a_reading(api, operation):
 
 
 def test_a_worker_that_was_held_up_sends_nothing(api, operation, monkeypatch):
-    clock = iter([0.0, 31.0])
+    clock = iter([0.0, 11.0])
     monkeypatch.setattr("portal.clock.boot", lambda: next(clock))
     assert sent(operation) == State.REQUESTED
     assert api.requests == []
@@ -162,7 +163,22 @@ def test_the_lease_begins_with_the_claim_however_long_ago_the_work_was_found(api
     monkeypatch.setattr("portal.clock.now", lambda: NOW + timedelta(minutes=5))
     monkeypatch.setattr("engines.operations.send.client_for", lambda *_, **__: seen.append(leases()) or client_for(*_))
     sent(operation, NOW)
-    assert seen == [NOW + timedelta(minutes=6)]
+    assert seen == [NOW + timedelta(minutes=5, seconds=20)]
+
+
+def test_a_reading_before_the_send_is_progress_and_renews_the_lease(api, operation, held, monkeypatch):
+    get = EnginesClient.get
+
+    def slow(client, uid):
+        held.advance(seconds=15)
+        return get(client, uid)
+
+    monkeypatch.setattr(EnginesClient, "get", slow)
+    ends = []
+    monkeypatch.setattr(EnginesClient, "drain", lambda *_: ends.append(leases()))
+    put(operation, "requested", attempts=1, sent_at=NOW - timedelta(minutes=1))
+    assert sent(operation) == State.ACCEPTED
+    assert ends == [NOW + timedelta(seconds=35)]
 
 
 def leases():
@@ -197,7 +213,7 @@ def test_a_refusal_of_the_old_key_does_not_flag_the_one_that_replaced_it(api, op
 
 
 def test_nothing_slow_stands_between_the_last_look_at_the_clock_and_the_request(api, operation, monkeypatch):
-    clock = iter([0.0, 29.0])
+    clock = iter([0.0, 9.0])
     used = []
     monkeypatch.setattr("portal.clock.boot", lambda: used.append(last_used()) or next(clock))
     sent(operation)
