@@ -19,7 +19,6 @@ from portal.accounts.models import Membership
 from portal.accounts.roles import Role
 from portal.audit.models import Entry
 from portal.vault.keys import Secret, store
-from portal.vault.models import Connection
 from tests.money.conftest import NOON, ORIGIN, ask, fresh, key_of, seen, settle, sweep
 from tests.money.paid_api import PaidApi
 
