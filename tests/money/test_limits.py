@@ -1,6 +1,8 @@
 """E6-E9, E31, E32, E36: several people, one budget, and a second person's word."""
 
+import base64
 import io
+import json
 import threading
 from copy import copy
 from datetime import timedelta
@@ -8,6 +10,7 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
+import redis
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import Count
@@ -19,11 +22,15 @@ from engines.money.models import Limits, Proposal
 from engines.operations.moves import Decider
 from engines.operations.request import Busy
 from engines.operations.send import send as wake
+from engines.tasks import wake as wake_task
 from portal import rates
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
+from portal.celery import app
 from portal.vault.models import StoredKey
+from portal.wake import breaker
 from tests.conftest import member
+from tests.live.broker import running
 from tests.money.conftest import NOON, ORIGIN, ask, fresh, quote, seen, sweep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -291,6 +298,36 @@ def test_e36_a_message_delivered_five_times_to_two_workers_is_one_purchase(asked
     at_once(*[lambda: wake(str(asked.pk), NOON)] * 5)
     assert len(api.posts()) == 1
     assert fresh(asked).extension.outcome == "confirmed"
+
+
+@pytest.fixture
+def broker(monkeypatch, settings):
+    """A real one, that Celery's messages go to."""
+    with running() as started:
+        settings.REDIS_URL = started.url
+        address = started.url.replace("unix://", "redis+socket://").partition("?")[0]
+        with app.connection_for_write(address) as opened:
+            monkeypatch.setattr(wake_task, "apply_async", partial(wake_task.apply_async, connection=opened))
+            breaker.reset()
+            yield started
+    breaker.reset()
+
+
+def test_e37_messages_that_the_broker_forgot_are_not_needed(broker, engine, bill, bills_key, api, clock):
+    asked = ask(engine, bill, bills_key)
+    with redis.Redis.from_url(broker.url) as client:
+        assert str(asked.pk) in str(base64.b64decode(json.loads(client.lindex("celery", 0))["body"]))
+        client.flushall()
+    sweep()
+    assert (fresh(asked).extension.outcome, len(api.posts())) == ("confirmed", 1)
+
+
+def test_e37_nor_is_the_broker(broker, engine, bill, bills_key, api, clock, caplog):
+    broker.stop()
+    asked = ask(engine, bill, bills_key)
+    assert "the broker did not take" in caplog.text
+    sweep()
+    assert (fresh(asked).extension.outcome, len(api.posts())) == ("confirmed", 1)
 
 
 def test_e2_two_clicks_within_50_ms_are_one_operation_a_hundred_times(client_of, bill, bills_key, fleet, api):
