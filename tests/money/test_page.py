@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 
+from engines import tasks
 from engines.models import DayCheck, LedgerEntry, Operation
 from engines.money import checks, sheet
 from engines.money.limits import Frozen
@@ -228,6 +229,39 @@ def test_hours_of_the_ledger_explain_what_moved(yesterday, api, acme_connection,
     clock.advance(minutes=3)
     found = checked(api, acme_connection, clock)
     assert (found.ledger_hours, found.unexplained) == (Decimal(3), Decimal(48))
+
+
+@pytest.mark.parametrize(("off", "unexplained"), [(119, 0), (-119, 0), (180, Decimal("0.05"))])
+def test_an_end_that_a_purchase_may_have_is_explained_by_its_entry(
+    api, acme_connection, clock, engine, bill, bills_key, off, unexplained
+):
+    checks.check_all(clock.at)
+    clock.advance(minutes=1)
+    api.faults = [("wrong_end", timedelta(seconds=off))]
+    ask(engine, bill, bills_key)
+    sweep()
+    clock.advance(days=1)
+    assert checked(api, acme_connection, clock).unexplained == unexplained
+
+
+def test_e28_what_a_reading_alone_shows_is_listed_with_the_check(client_of, victor, asked, api, clock):
+    listed = "Booked because a reading showed it"
+    assert listed not in words(client_of(victor).get(URL))
+    api.faults = [("silence",)]
+    sweep()
+    api.extend("eng_1", 3)  # the same hours, bought outside the portal
+    settle(clock, asked, minutes=1)
+    page = client_of(victor).get(URL)
+    assert [entry.operation_id for entry in page.context["by_reading"]] == [asked.pk]
+    assert f"{listed}, in the last 31 days" in words(page)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_checks_without_beat_and_without_messages(engine, clock):
+    tasks.stopping.set()  # after one round
+    tasks._tick()
+    tasks.stopping.clear()
+    assert DayCheck.objects.get().engine == engine
 
 
 def test_hours_without_an_entry_are_shown(client_of, bill, yesterday, api, acme_connection, clock):
