@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -45,6 +46,28 @@ def test_each_engine_says_what_more_would_cost(client_of, bill, bills_key, fleet
     shown = words(client_of(bill).get(URL))
     assert "Tonight · $17.50" in shown
     assert "+24 h · $60.00" in shown
+
+
+def offers_of(page, uid):
+    row = page.content.decode().split(f'id="paid-{uid}"')[1].split("</tr>")[0]
+    return re.findall(r"(Tonight|Friday[^·]*|\+24 h) · (\$[\d.,]+)", row)
+
+
+def test_to_midnight_to_friday_and_a_day_more_have_a_price_on_the_viewers_clock(client_of, bill, bills_key, fleet):
+    browser = client_of(bill)  # it is Monday noon, and eng_1 is paid until 17:00, in UTC
+    friday = "Friday 18:00"
+    assert offers_of(browser.get(URL), "eng_1") == [("Tonight", "$17.50"), (friday, "$242.50"), ("+24 h", "$60.00")]
+    browser.cookies["tz"] = "Europe/Berlin"
+    assert offers_of(browser.get(URL), "eng_1") == [("Tonight", "$15.00"), (friday, "$240.00"), ("+24 h", "$60.00")]
+    assert [label for label, _ in offers_of(browser.get(URL), "eng_4")] == ["+24 h"]  # it runs longer than Friday
+
+
+def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(client_of, bill, bills_key, engine, api):
+    browser = client_of(bill)
+    assert "≈ $1,350.00 no time bought here" in words(browser.get(URL))  # 540 hours at $2.50
+    ask(engine, bill, bills_key)
+    sweep()
+    assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
 
 
 def test_a_self_hosted_engine_is_not_on_it(client_of, bill, api, engine, acme_connection, clock):
@@ -190,6 +213,17 @@ def test_no_cell_of_the_sheet_becomes_a_formula(client_of, audra, engine, bill, 
     sweep()
     (row,) = rows_of(client_of(audra))
     assert row["Why"] == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    "column", ["engine_name", "engine_uid", "connection_name", "user_name", "approved_name", "reason"]
+)
+def test_no_column_of_the_sheet_takes_a_formula(asked, api, column):
+    sweep()
+    entry = LedgerEntry.objects.get()
+    setattr(entry, column, '=HYPERLINK("http://evil.example")')
+    _, cells = csv.reader(sheet.lines([entry]))
+    assert [cell for cell in cells if "HYPERLINK" in cell] == ['\'=HYPERLINK("http://evil.example")']
 
 
 def test_harmless_text_stays_as_it_is():
