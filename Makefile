@@ -70,8 +70,8 @@ lock: $(VENV)/test.stamp ## write what pyproject.toml asks for, and what that ne
 nemesis: $(VENV)/test.stamp ## random people while everything dies, for 20 minutes; SECONDS=180 SEED=7 choose another run
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
 
-test-nemesis: $(VENV)/test.stamp ## the same for a minute
-	SECONDS=$${SECONDS:-60} DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
+test-nemesis: $(VENV)/test.stamp ## the same for three minutes
+	SECONDS=$${SECONDS:-180} DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.nemesis
 
 bench: $(VENV)/test.stamp ## ratios against peers in the same run; ONLY=B1,B12 runs some
 	$(BIN)/python -m tests.benchmarks

@@ -32,6 +32,7 @@ from portal.wake import wake_after_commit
 MOST = 10_000  # engines in one batch
 SHOWN = 20  # differences that are told one by one
 NEEDS_WIRE = (Verb.RESTART, Verb.EXTEND)  # the rest is decided by columns: thousands of rows stay small
+DISCONNECTED = EngineStatus.DISCONNECTED
 FAILED = (State.FAILED, State.REFUSED, State.NEEDS_RECONFIRM)
 
 
@@ -85,14 +86,21 @@ class Plan:
     @property
     def cut(self) -> list[Engine]:
         """The engines whose tasks would not be finished: those that cannot be asked to finish anything."""
-        return [each for each in self.running if self.verb == Verb.STOP and each.status == EngineStatus.DISCONNECTED]
+        return [each for each in self.running if self.verb == Verb.STOP and each.status == DISCONNECTED]
 
     @property
     def marks(self) -> dict[int, str]:
         """What a person agrees to, of each engine: its key, and what it looked like."""
         if self.offer:
             return {engine.pk: self.offer.mark(engine) for engine in self.will}
-        return {engine.pk: engine.status for engine in self.will}
+        return {engine.pk: self._mark(engine) for engine in self.will}
+
+    def _mark(self, engine: Engine) -> str:
+        """Tasks come and go where they are finished first; where they may be cut, their number is agreed to."""
+        may_be_cut = self.verb == Verb.RESTART or (self.verb == Verb.STOP and engine.status == DISCONNECTED)
+        if not may_be_cut or not engine.workers_busy:
+            return engine.status
+        return f"{engine.status} with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +174,7 @@ def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:
     if blocker(verb, opened):
         return Skip.BUSY
     if VERBS[verb].refusal(engine):
-        return Skip.OFFLINE if engine.status == EngineStatus.DISCONNECTED else Skip.STATE
+        return Skip.OFFLINE if engine.status == DISCONNECTED else Skip.STATE
     return Skip.RIGHT
 
 
@@ -294,7 +302,7 @@ def _wish(batch: Batch, engine: Engine, words: Words, earlier: Operation | None)
         case Verb.RESTART:
             parameters = {"boot_id": engine.wire.get("boot_id") or ""}
         case Verb.STOP:
-            parameters = {"online": engine.status != EngineStatus.DISCONNECTED}
+            parameters = {"online": engine.status != DISCONNECTED}
     return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters, earlier)
 
 

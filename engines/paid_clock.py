@@ -3,7 +3,8 @@
 How long a task still takes, nobody knows: what counts is until when a person is ready to wait.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engines.enums import Verb
@@ -45,6 +46,18 @@ def before(verb: Verb, engine: Engine, until: datetime, now: datetime, role: str
     if ends is None or ends > until:
         return None
     return _overrun(engine, ends, now, role)
+
+
+def before_all(verb: Verb, engines: Iterable[Engine], until: datetime, now: datetime, role: str) -> list[Overrun]:
+    """As `before`, for many engines of one team: what ends first on top."""
+    rented = [engine.pk for engine in engines if engine.cloud and engine.workers_busy]
+    if verb not in WAITS_FOR_TASKS or not rented:
+        return []
+    rows = Engine.objects.filter(pk__in=rented).select_related("team")
+    found = [(engine, ends) for engine in rows if (ends := _ends(engine)) and ends <= until]
+    who = _overrun(*found[0], now, role) if found else None
+    every = [replace(who, engine=engine, ends=ends, tone=tone(ends, now) or "info") for engine, ends in found if who]
+    return sorted(every, key=lambda each: each.ends)
 
 
 def meanwhile(operation: Operation, engine: Engine, now: datetime, role: str) -> Overrun | None:

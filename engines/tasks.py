@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 THREADS = 4
 SEEN_EVERY = 15  # ticks
+CHECKED_EVERY = 600  # ticks
 stopping = threading.Event()
 
 
@@ -87,6 +88,8 @@ def _tick() -> None:
             try:
                 if tick % SEEN_EVERY == 0:
                     _seen()
+                if tick % CHECKED_EVERY == 0:
+                    under_way.add(pool.submit(_run, check_cloud_time))
                 under_way = {job for job in under_way if not job.done()}
                 # What does not fit now stays due: one API that hangs must not pile up work behind it.
                 under_way |= {pool.submit(_run, job) for job in itertools.islice(_due(), THREADS - len(under_way))}

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from engines.enums import OPEN
 from engines.models import Engine, Operation
@@ -35,13 +35,20 @@ def _check(engine: Engine, now: datetime) -> bool:
     booked = LedgerEntry.objects.of(engine.team).filter(engine_uid=engine.uid)
     if booked.filter(sent_at__lte=read_at, at__gt=read_at).exists():
         return False  # read while a purchase was under way: before or after it, nobody knows
-    hours = Decimal(0)
+    hours = moved = Decimal(0)
     if last is not None:
         between = booked.filter(sent_at__gt=last.read_at, sent_at__lte=read_at)
-        hours = between.aggregate(sum=Sum("hours"))["sum"] or hours
-    moved = Decimal((paid.threshold - last.end) / HOUR).quantize(Decimal("0.01")) if last else Decimal(0)
+        hours, entries = between.aggregate(sum=Sum("hours", default=hours), count=Count("pk")).values()
+        moved = _moved(paid.threshold - last.end, hours, entries)
     facts = {"team": engine.team, "read_at": read_at, "begin": last.end if last else None, "end": paid.threshold}
     made = DayCheck.objects.get_or_create(
         engine=engine, day=now.date(), defaults={**facts, "ledger_hours": hours, "moved_hours": moved}
     )
     return made[1]
+
+
+def _moved(by: timedelta, hours: Decimal, entries: int) -> Decimal:
+    """Return the hours that it moved by: those of the ledger, if no entry is further off than is let pass."""
+    if abs(by - float(hours) * HOUR) <= amounts.TOLERANCE * max(entries, 1):
+        return hours
+    return Decimal(by / HOUR).quantize(Decimal("0.01"))

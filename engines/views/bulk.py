@@ -2,8 +2,9 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -14,16 +15,18 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from engines import paid_clock
 from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import SHARE
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import FleetFilter
-from engines.forms import BulkForm
+from engines.forms import DEADLINES, BulkForm
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, choices, many
 from engines.money.amounts import PaidTime
 from engines.money.approve import NotApproved
 from engines.operations.moves import Decider
+from engines.paid_clock import Overrun
 from engines.tickets import BulkTicket
 from engines.views.operate import ICONS, STEP_UP
 from portal import clock
@@ -73,6 +76,9 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form
         return shown(request, made, filters, again, status=422)
+    told = request.POST.get("told", "")
+    if overruns(request, made, form) and (told not in DEADLINES or int(told) < hours_of(form)):
+        return shown(request, made, filters, form, status=409)
     if weighs_much(made) and must_confirm(request):
         return shown(request, made, filters, form, status=409, confirm_refused=True)
     start(
@@ -88,6 +94,18 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
     number = len(made.will)
     messages.success(request, f"{made.verb.label} of {number} engine{'' if number == 1 else 's'} is on its way.")
     return redirect("batch", pk=ticket.batch_id)
+
+
+def overruns(request: PortalRequest, made: Plan, form: BulkForm) -> list[Overrun]:
+    """What to know of the paid time of those that are given until the form's deadline to finish."""
+    now = clock.now()
+    until = now + timedelta(hours=hours_of(form))
+    return paid_clock.before_all(made.verb, made.will, until, now, request.membership.role)
+
+
+def hours_of(form: BulkForm) -> int:
+    chosen = form["deadline"].value() if "deadline" in form.fields else ""
+    return int(chosen if chosen in DEADLINES else "1")
 
 
 def weighs_much(made: Plan) -> bool:
@@ -188,11 +206,25 @@ def shown(
             (label, without(request.GET, "hours", to=name), name == request.GET.get("to", "" if hours else "day"))
             for name, label in choices.LABELS.items()
         ],
+        **told_first(request, made, form),
         "hours": hours,
         "kept": [(name, value) for name, values in kept for value in values],
         **extra,
     }
     return render(request, "engines/many.html", context, status=status)
+
+
+def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:
+    """Return whose paid time may end before their tasks do, until when that was looked at, and where to extend them."""
+    found = overruns(request, made, form)
+    asked = urlencode([("uid", each.engine.uid) for each in found[:TICKED]])
+    return {
+        "overruns": found,
+        "overruns_more": max(0, len(found) - SHOWN),
+        "told": hours_of(form),
+        "extend_url": f"{reverse('bulk-extend')}?{asked}",
+        "zone": choices.zone_of(request),
+    }
 
 
 @require_safe

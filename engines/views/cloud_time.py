@@ -22,7 +22,7 @@ from engines.money.amounts import PaidTime
 from engines.money.buy import cancel as take_back
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
-from engines.money.models import Ceiling, Limits
+from engines.money.models import Ceiling, Evidence, Limits
 from engines.money.reconcile import OwnWord, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
@@ -43,6 +43,7 @@ from portal.vault.models import Connection
 
 PAGE = 25
 CHECKS = 50
+LOOKED_BACK = timedelta(days=31)
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
 
 
@@ -80,6 +81,7 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "proposals": proposals(request, now),
         "unclear": unclear(request, now),
         "checks": checks(request),
+        "by_reading": by_reading(request, now),
         "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
         "freeze": limits.freeze_of(request.team),
         "tiles": tiles(request, now),
@@ -168,6 +170,12 @@ def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
 def checks(request: PortalRequest) -> list[DayCheck]:
     rows = DayCheck.objects.of(request.team).exclude(moved_hours=F("ledger_hours"))
     return list(rows.select_related("engine").order_by("-day", "engine__name")[:CHECKS])
+
+
+def by_reading(request: PortalRequest, now: datetime) -> list[LedgerEntry]:
+    """Return what was booked of late because a reading showed it: hours bought elsewhere would look like that."""
+    rows = LedgerEntry.objects.of(request.team).filter(evidence=Evidence.READING, at__gt=now - LOOKED_BACK)
+    return list(rows.order_by("-at", "pk")[:CHECKS])
 
 
 @require_safe

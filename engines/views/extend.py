@@ -55,10 +55,12 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
         return dialog(request, engine, form, status=422, problem=UNUSABLE)
     if not form.is_valid():
         return dialog(request, engine, form, status=422, confirmed=quote)
+    refused, changed = refusal(request, engine), differences(seen, facts(Verb.EXTEND, engine), choices.zone_of(request))
+    # Asked after those: what a second click of the same form has just recorded is no objection to it.
     if not _sent_before(request, quote):
-        if refused := refusal(request, engine):
+        if refused:
             return dialog(request, engine, form, status=409, why_not=refused)
-        if changed := differences(seen, facts(Verb.EXTEND, engine), choices.zone_of(request)):
+        if changed:
             return dialog(request, engine, form, status=409, confirmed=quote, differences=changed)
         if limits.needs_approval(request.team, quote.cost) and must_confirm(request):
             return dialog(request, engine, form, status=409, confirmed=quote, confirm_refused=True)

@@ -57,8 +57,10 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
         messages.info(request, f"{running} is under way already: you asked for it before. Nothing was asked again.")
         return to(request, running)
     ticket: Ticket = form.cleaned_data["ticket"]
+    refused = refusal(request, engine, verb)
+    # Asked after that: what a second click of the same form has just recorded is no objection to it.
     sent_before = Operation.objects.of(request.team).filter(pk=ticket.operation_id).exists()
-    if not sent_before and (refused := refusal(request, engine, verb)):
+    if not sent_before and refused:
         return dialog(request, engine, verb, form, status=409, why_not=refused)
     changed = differences(ticket.seen, facts(verb, engine), zone_of(request))
     if not sent_before and changed:

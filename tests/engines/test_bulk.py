@@ -277,7 +277,25 @@ def test_an_engine_that_leaves_the_filter_is_named(olgas, fleet):
 def test_a_status_that_changed_is_told(adas, fleet):
     answer = shown_then(adas, few(0), lambda: put_all("disconnected", "eng_0"), verb="stop", typed="stop 1")
     assert (answer.status_code, Operation.objects.count()) == (422, 0)
-    assert "cpu-0 was running; it is disconnected now." in answer.content.decode()
+    assert "cpu-0 was running; it is disconnected with 1 running task now." in answer.content.decode()
+
+
+@pytest.mark.parametrize(("verb", "status"), [("stop", "disconnected"), ("restart", "running")])
+def test_tasks_that_may_be_cut_and_began_since_are_told(adas, fleet, verb, status):
+    Engine.objects.filter(uid__in=["eng_0", "eng_5"]).update(status=status, cloud="local")
+
+    def one_more():
+        Engine.objects.filter(uid="eng_0").update(workers_busy=2)
+
+    answer = shown_then(adas, few(0, 5), one_more, verb=verb, typed=f"{verb} 2", pace="all")
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    changed = f"cpu-0 was {status} with 1 running task; it is {status} with 2 running tasks now."
+    assert changed in answer.content.decode()
+
+
+def test_tasks_that_are_finished_first_may_come_and_go(adas, fleet):
+    more = lambda: Engine.objects.filter(uid="eng_0").update(workers_busy=2)  # noqa: E731
+    assert shown_then(adas, few(0), more, verb="stop", typed="stop 1").status_code == 302
 
 
 def test_the_second_of_two_who_confirm_is_told_of_the_guard(olgas, fleet):

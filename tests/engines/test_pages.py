@@ -123,6 +123,13 @@ def test_names_are_shown_as_text(acme_connection, olga, client_of):
     assert "<img src=x" not in page
 
 
+@pytest.mark.parametrize(("asked", "found"), [("kernel", True), ("KERNEL PATCH", True), ("driver", False)])
+def test_operations_are_found_by_why_they_were_asked(operation, olga, client_of, asked, found):
+    Operation.objects.update(reason="A kernel patch, ticket OPS-9")
+    page = client_of(olga).get("/operations/", {"q": asked}).content.decode()
+    assert (f"/operations/{operation.pk}/" in page) is found
+
+
 @pytest.mark.parametrize("query", ["?cursor=nonsense", "?sort=password", "?status=none-such", "?q=%00", "?gpu=%27"])
 def test_a_bad_address_is_answered_with_a_page(engine, olga, client_of, query):
     assert client_of(olga).get(f"/engines/{query}").status_code == 200

@@ -109,3 +109,46 @@ def test_a_drain_that_has_ended_warns_no_more(operation, olgas, paid):
     paid(0.5, status="stopped", busy=[])
     put(operation, "succeeded", finished_at=clock.now())
     assert FIRST not in words(olgas.get(f"/operations/{operation.pk}/"))
+
+
+@pytest.fixture
+def fleet(acme_connection):
+    """Three rented engines with a task each, paid for 1.5, 5 and 30 hours, and one on a host of the team's own."""
+    at = clock.now()
+    machine = {"cloud": "local", "status": "active", "hourly_price": 250}
+    ends = [(at + timedelta(hours=hours)).isoformat() for hours in (1.5, 5, 30)]
+    paid = [machine | {"auto_delete": {"date_threshold": end}} for end in ends]
+    rows = [dto(uid=f"eng_{n}", name=f"rented-{n}", busy=["t"], instance=one) for n, one in enumerate(paid)]
+    read(acme_connection, *rows, dto(uid="eng_own", name="own", busy=["t"]), at=at)
+
+
+MANY = "/engines/many/{}/?all=1"
+MAY_END = "The paid time of 1 engine may end first."
+
+
+@pytest.mark.parametrize("verb", ["drain", "update"])
+def test_many_are_told_which_machines_paid_time_may_end_first(olgas, fleet, bill, verb):
+    shown = words(olgas.get(MANY.format(verb)))
+    assert MAY_END in shown
+    assert "rented-0: until 2026-11-23 13:30 UTC, " in shown
+    assert "rented-1: " not in shown
+    assert "Ask Bill to extend it." in shown
+
+
+def test_who_may_extend_many_gets_one_link_for_them(client_of, ada, acme_connection, fleet):
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
+    browser = client_of(ada)
+    page = browser.get(MANY.format("drain")).content.decode()
+    assert 'id="extend-first" href="/engines/many/extend/?uid=eng_0"' in page
+    assert "rented-0" in words(browser.get("/engines/many/extend/?uid=eng_0"))
+
+
+def test_a_longer_deadline_of_many_is_said_before_it_is_asked(olgas, fleet):
+    path = MANY.format("drain")
+    sent = form(olgas.get(path), deadline="6", despite="on") | {"told": "2"}
+    answer = olgas.post(path, sent)
+    assert (answer.status_code, Operation.objects.count()) == (409, 0)
+    assert "The paid time of 2 engines may end first." in words(answer)
+    again = sent | {"told": re.search(r'name="told" value="(\d+)"', answer.content.decode())[1]}
+    assert olgas.post(path, again).status_code == 302
+    assert (Operation.objects.count(), Extension.objects.count()) == (4, 0)

@@ -10,6 +10,7 @@ from engines.models import Engine, Operation
 from engines.operations.request import request
 from engines.seen import MATTERS
 from engines.tickets import Ticket
+from engines.views.operate import refusal
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from tests.engines.conftest import NOW, dto, put, read, wish
@@ -142,6 +143,20 @@ def test_the_same_form_sent_again_leads_to_its_operation_whatever_changed(adas, 
     first = adas.post("/engines/eng_1/drain/", sent)
     seen(status="draining")
     assert adas.post("/engines/eng_1/drain/", sent)["Location"] == first["Location"]
+
+
+def test_of_two_clicks_at_once_the_second_leads_to_what_the_first_has_just_recorded(adas, seen, monkeypatch):
+    seen()
+    sent, answers = form(adas.get("/engines/eng_1/drain/")), []
+
+    def meanwhile(*asked):
+        if not answers:
+            answers.append(None)
+            answers.append(adas.post("/engines/eng_1/drain/", sent))
+        return refusal(*asked)
+
+    monkeypatch.setattr("engines.views.operate.refusal", meanwhile)
+    assert adas.post("/engines/eng_1/drain/", sent)["Location"] == answers[1]["Location"]
 
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb != Verb.CREATE])  # it has no engine yet

@@ -87,10 +87,11 @@ def sweep():
 
 
 def settle(clock, operation, minutes=40):
-    """Let so much time pass, swept as it goes, and return the operation."""
-    for _ in range(minutes * 2):
+    """Let so much time pass, swept as it goes and after some minutes more seldom, and return the operation."""
+    end = clock.at + timedelta(minutes=minutes)
+    while clock.at < end:
         sweep()
-        clock.advance(seconds=30)
+        clock.advance(seconds=30 if end - clock.at > timedelta(minutes=minutes - 5) else 60)
     return fresh(operation)
 
 

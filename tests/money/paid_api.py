@@ -34,6 +34,7 @@ class PaidApi:
         self.balance = 100 * 10**8
         self.released = threading.Event()
         self.before_extend = lambda: None
+        self.acts_on_halves = False
         server = self._server = _Server(("127.0.0.1", port), _Handler)
         server.api = self
         self.port = server.server_port
@@ -118,8 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         api = self._begun("POST")
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        path = self.path.split("/")[1:]
+        length, path = int(self.headers.get("Content-Length") or 0), self.path.split("/")[1:]
+        text = self.rfile.read(length)
+        if len(text) < length:  # the client died in the middle of it
+            if api.acts_on_halves:
+                api.extend(path[1], 3)
+            self.close_connection = True
+            return None
+        body = json.loads(text or b"{}")
         if path == ["engines", "list"]:
             return self.json(200, {"items": list(api.engines.values()), "next_cursor": None, "has_next": False})
         api.keys.append(self.headers["Authorization"])

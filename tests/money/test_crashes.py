@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from django.core import mail
 from django.db import OperationalError, connection
 
 from engines.enums import State
 from engines.models import Extension, LedgerEntry, Operation
+from engines.money import reconcile
 from engines.operations.send import send as wake
 from portal.audit.models import Entry
 from tests.harness import wait_for
@@ -111,11 +114,13 @@ def test_killed_after_it_was_armed_nobody_sends_it(asked, api, clock, worker, pl
     ended(asked, api, 0, "not_applied")
 
 
-def test_k8_killed_in_the_middle_of_the_request(asked, api, clock, worker):
+@pytest.mark.parametrize("applied", [True, False])
+def test_k8_killed_in_the_middle_of_the_request_it_is_what_readings_show(asked, api, clock, worker, applied):
+    api.acts_on_halves = applied
     assert killed_at(worker, asked, "half").state == State.SENDING
+    wait_for(lambda: api.posts() and len(api.charges) == applied, 10, "half a request at the API")
     settle(clock, asked)
-    ended(asked, api, len(api.posts()), "not_applied")
-    assert api.charges == []
+    ended(asked, api, 1, "observed" if applied else "not_applied")
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -136,20 +141,31 @@ def test_killed_before_the_answer_was_recorded_it_is_observed(asked, api, clock,
     ended(asked, api, 1, "observed")
 
 
-def test_k12_killed_after_it_was_recorded_all_is_right(asked, api, clock, worker):
+def test_k12_killed_after_it_was_recorded_all_is_said_once(asked, api, clock, worker, client_of, bill):
     assert killed_at(worker, asked, "extend.recorded").state == State.SUCCEEDED
+    page = client_of(bill).get(f"/operations/{asked.pk}/").content.decode()  # what the next poll of it shows
+    assert "Confirmed by the API" in page
     settle(clock, asked, minutes=5)
     ended(asked, api, 1, "confirmed")
+    said = Entry.objects.filter(operation_id=str(asked.pk)).values_list("action", flat=True).order_by("number")
+    assert list(said) == ["engine.extend", "operation.succeeded", "cloudtime.charged"]
+    assert mail.outbox == []  # of a purchase nobody is written to
 
 
-REBOOTED = {"extend.checked": (1, "confirmed"), "extend.armed": (0, "not_applied"), "extend.answered": (1, "observed")}
+REBOOTED = {
+    **dict.fromkeys(("claimed", "checked", "connected", "arming"), (1, "confirmed")),
+    "armed": (0, "not_applied"),
+    "half": (1, "not_applied"),
+    **dict.fromkeys(("answered", "recording"), (1, "observed")),
+    "recorded": (1, "confirmed"),
+}
 
 
 @pytest.mark.parametrize("place", REBOOTED)
 def test_k18_a_host_that_was_started_anew_changes_nothing_about_it(asked, api, clock, worker, place):
-    killed_at(worker, asked, place)
+    killed_at(worker, asked, "half" if place == "half" else f"extend.{place}")
     clock.booted = 3.0
-    settle(clock, asked)
+    settle(clock, asked, minutes=25)
     ended(asked, api, *REBOOTED[place])
 
 
@@ -193,43 +209,69 @@ def test_k15_an_answer_that_is_recorded_too_late_is_booked_once(asked, api, cloc
     assert Entry.objects.filter(action="operation.late_answer").count() == 1
 
 
-@pytest.mark.parametrize("trouble", ["server closed the connection", "database or disk is full"], ids=["K16", "K17"])
-def test_a_database_that_does_not_take_the_arming_sends_nothing(asked, api, clock, monkeypatch, trouble):
-    def away(*_, **__):
-        raise OperationalError(trouble)
+def hang_up():
+    """Have the database go away: PostgreSQL for real; SQLite, which is always there, says what it would say."""
+    if connection.vendor == "sqlite":
+        raise OperationalError("server closed the connection")
+    with psycopg.connect(database(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
 
-    with monkeypatch.context() as patch:
-        patch.setattr("engines.money.send.failpoint", lambda name: name == "extend.arming" and away())
-        with pytest.raises(OperationalError, match=trouble):
-            wake(str(asked.pk), NOON)
-    assert api.posts() == []
+
+@pytest.fixture
+def away_at(monkeypatch):
+    """Has the database go away at that place, so many times."""
+
+    def away_at(module, place, times=1):
+        left = [None] * times
+
+        def at(name):
+            if name == place and left:
+                left.pop()
+                hang_up()
+
+        monkeypatch.setattr(f"engines.money.{module}.failpoint", at)
+        return left
+
+    return away_at
+
+
+@pytest.mark.parametrize("place", ["extend.connected", "extend.arming"])
+def test_k16_a_database_that_is_away_at_the_arming_sends_nothing(asked, api, clock, away_at, place):
+    away_at("send", place)
+    with pytest.raises(OperationalError):
+        wake(str(asked.pk), NOON)
+    connection.close()
+    assert (fresh(asked).state, api.posts()) == (State.CHECKING, [])
     settle(clock, asked, minutes=2)
     ended(asked, api, 1, "confirmed")
 
 
-def test_k16_a_database_that_is_away_for_a_moment_gets_the_record(asked, api, monkeypatch):
-    left = ["once", "twice"]
-
-    def away(_):
-        if left:
-            left.pop()
-            raise OperationalError("server closed the connection")
-
-    monkeypatch.setattr("engines.money.record.PAUSE", 0.01)
-    monkeypatch.setattr("engines.money.record.failpoint", away)
-    wake(str(asked.pk), NOON)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the disk of a PostgreSQL is its own")
+def test_k17_a_full_disk_at_the_arming_sends_nothing_and_it_waits_again(asked, api, clock, worker, client_of, bill):
+    assert worker(asked, "full").wait(30) == 1
+    assert (fresh(asked).state, fresh(asked).extension.armed_at, api.posts()) == (State.CHECKING, None, [])
+    clock.advance(seconds=61)
+    reconcile.requeue(str(asked.pk), clock.at)
+    assert fresh(asked).state == State.REQUESTED
+    assert "Automation has not run" in client_of(bill).get("/cloud-time/").content.decode()
+    settle(clock, asked, minutes=2)  # there is room again
     ended(asked, api, 1, "confirmed")
 
 
-def test_k16_a_database_that_stays_away_leaves_it_to_readings(asked, api, clock, monkeypatch):
-    def away(_):
-        raise OperationalError("server closed the connection")
+def test_k16_a_database_that_is_away_for_a_moment_gets_the_record(asked, api, monkeypatch, away_at):
+    monkeypatch.setattr("engines.money.record.PAUSE", 0.01)
+    left = away_at("record", "extend.recording", times=2)
+    wake(str(asked.pk), NOON)
+    ended(asked, api, 1, "confirmed")
+    assert left == []
 
-    with monkeypatch.context() as patch:
-        patch.setattr("engines.money.record.PATIENCE", 0.0)
-        patch.setattr("engines.money.record.failpoint", away)
-        with pytest.raises(OperationalError):
-            wake(str(asked.pk), NOON)
+
+def test_k16_a_database_that_stays_away_leaves_it_to_readings(asked, api, clock, monkeypatch, away_at):
+    monkeypatch.setattr("engines.money.record.PATIENCE", 0.0)
+    away_at("record", "extend.recording")
+    with pytest.raises(OperationalError):
+        wake(str(asked.pk), NOON)
+    connection.close()
     assert fresh(asked).state == State.SENDING
     clock.advance(minutes=3)
     settle(clock, asked, minutes=2)

@@ -1,6 +1,7 @@
 """The dialog: what it shows is what is bought, once, by who was shown it."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -11,8 +12,9 @@ from engines.models import LedgerEntry, Operation, Proposal
 from engines.money.models import Freeze, Limits
 from engines.money.quote import Quote
 from portal.audit.models import Entry
+from portal.vault.models import Connection
 from tests.engines.conftest import dto, read
-from tests.money.conftest import NOON, booked, quote, seen, sweep
+from tests.money.conftest import NOON, booked, key_of, quote, seen, sweep
 
 pytestmark = pytest.mark.django_db
 URL = "/engines/eng_1/extend/"
@@ -106,6 +108,17 @@ def test_e4_altered_hours_are_refused_and_recorded(browser, api):
     assert Operation.objects.count() == 0
 
 
+def test_e4_the_same_purchase_validly_signed_for_other_hours_is_refused_and_recorded(browser, engine, bill):
+    first = quote(engine)
+    browser.post(URL, {"quote": first.sign(engine, bill), "reason": "finish the render"})
+    other = replace(first, hours=Decimal(30), target=first.target + timedelta(hours=27))
+    page = browser.post(URL, {"quote": other.sign(engine, bill), "reason": "finish the render"})
+    assert page.status_code == 422
+    assert "This form was sent before with other words." in words(page)
+    assert Entry.objects.filter(action="cloudtime.refused", outcome="refused").count() == 1
+    assert Operation.objects.get().extension.hours == 3
+
+
 def test_e5_a_form_of_a_quarter_of_an_hour_ago_shows_fresh_values(browser):
     with time_machine.travel(NOON, tick=False):
         form = form_of(open_dialog(browser))
@@ -128,6 +141,15 @@ def test_e5_a_form_for_another_engine_is_refused(browser, api, acme_connection):
     assert browser.post("/engines/eng_2/extend/", form).status_code == 422
 
 
+def test_e5_a_form_of_another_team_is_refused(browser, client_of, mallory, other_team, api):
+    theirs = Connection.objects.create(team=other_team, name="Theirs", base_url=api.url)
+    key_of(mallory, theirs)
+    seen(theirs, api, "eng_1")
+    form = form_of(open_dialog(browser))
+    assert client_of(mallory).post(URL, form).status_code == 422
+    assert Operation.objects.count() == 0
+
+
 NOT_PAID = {
     "self-hosted": None,
     "nothing known": {},
@@ -139,7 +161,11 @@ NOT_PAID = {
 @pytest.mark.parametrize("instance", NOT_PAID.values(), ids=NOT_PAID)
 def test_e12_what_has_no_paid_time_cannot_be_extended(browser, acme_connection, engine, bill, api, instance):
     read(acme_connection, dto(uid="eng_1", instance=instance), at=NOON + timedelta(seconds=1))
-    assert open_dialog(browser).context["quote"] is None
+    dialog = open_dialog(browser)
+    assert (dialog.context["quote"], b'type="submit"' in dialog.content.split(b"<main")[1]) == (None, False)
+    page = browser.get("/engines/eng_1/").content.decode()
+    assert 'href="/engines/eng_1/extend/"' not in page
+    assert 'disabled aria-describedby="why-extend"' in page
     signed = quote(engine).sign(engine, bill)
     assert browser.post(URL, {"quote": signed, "reason": "x"}).status_code == 409
     assert api.posts() == []

@@ -1,6 +1,8 @@
 """E1-E37 of the extend protocol that meet the API: what was sent, what was charged, and what the portal says of it."""
 
+import contextlib
 import json
+import socket
 from datetime import timedelta
 from decimal import Decimal
 
@@ -17,8 +19,7 @@ from portal.accounts.models import Membership
 from portal.accounts.roles import Role
 from portal.audit.models import Entry
 from portal.vault.keys import Secret, store
-from portal.vault.models import Connection
-from tests.money.conftest import NOON, ORIGIN, ask, fresh, seen, settle, sweep
+from tests.money.conftest import NOON, ORIGIN, ask, fresh, key_of, seen, settle, sweep
 from tests.money.paid_api import PaidApi
 
 pytestmark = pytest.mark.django_db
@@ -73,11 +74,14 @@ def test_e11_a_deadline_that_is_late_enough_already_costs_nothing(asked, api):
     assert api.posts() == []
 
 
-def test_e13_a_refusal_is_said_in_the_apis_words_and_charges_nothing(asked, api):
+def test_e13_a_refusal_is_said_in_the_apis_words_and_charges_nothing(asked, api, client_of, bill):
     api.faults = [("status", 400, "extend_failed")]
     done = run(asked)
     assert outcome(done) == ("refused", "refused")
     assert "extend_failed <b>" in done.note
+    page = client_of(bill).get(f"/operations/{done.pk}/").content.decode()
+    assert "extend_failed &lt;b&gt;" in page
+    assert "extend_failed <b>" not in page
     assert limits.spent(done.team, NOON - timedelta(days=1)) == 0
 
 
@@ -214,15 +218,44 @@ def test_e22_a_closed_port_is_tried_again_and_charged_once_it_opens(asked, api, 
 
 def test_e22_a_port_that_stays_closed_ends_it_unsent(asked, api, clock):
     api.close()
-    done = settle(clock, asked, minutes=5)
+    done = settle(clock, asked, minutes=2)
     assert outcome(done) == ("failed", "not_sent")
 
 
-@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "https://127.0.0.1:{port}"])
-def test_e22_neither_a_wrong_name_nor_a_failed_handshake_sends(asked, api, clock, url):
-    Connection.objects.update(base_url=url.format(port=api.port))
-    done = settle(clock, asked, minutes=5)
-    assert done.state in (State.FAILED, State.CANCELLED)
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "https://127.0.0.1:{port}"], ids=["DNS", "TLS"])
+def test_e22_neither_a_wrong_name_nor_a_failed_handshake_sends(engine, bill, api, clock, acme_connection, url):
+    acme_connection.base_url = url.format(port=api.port)
+    acme_connection.save()
+    asked = ask(engine, bill, key_of(bill, acme_connection))
+    done = settle(clock, asked, minutes=2)
+    assert outcome(done) == ("failed", "not_sent")
+    assert "Tried 4 times" in done.note
+    assert api.posts() == []
+
+
+def test_e22_a_connection_that_does_not_come_about_sends_nothing(asked, api, clock, monkeypatch):
+    """The API's host drops what would open a connection, from the reading under the lock on."""
+    full = socket.socket()
+    full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    crowd = [socket.socket() for _ in range(4)]
+
+    def fill_up(name):
+        if name == "extend.checked" and not api.released.is_set():
+            api.close()
+            full.bind(("127.0.0.1", api.port))
+            full.listen(0)
+            for each in crowd:
+                each.setblocking(False)
+                each.connect_ex(full.getsockname())
+
+    monkeypatch.setattr("engines.api.client.CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("engines.money.send.failpoint", fill_up)
+    with contextlib.ExitStack() as stack:
+        for each in (full, *crowd):
+            stack.enter_context(each)
+        assert run(asked).state == State.REQUESTED
+        assert fresh(asked).extension.armed_at is None
+        assert outcome(settle(clock, asked, minutes=2)) == ("failed", "not_sent")
     assert api.posts() == []
 
 

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.core.management import call_command
 
+from engines import tasks
 from engines.models import DayCheck, LedgerEntry, Operation
 from engines.money import checks, sheet
 from engines.money.limits import Frozen
@@ -44,6 +46,28 @@ def test_each_engine_says_what_more_would_cost(client_of, bill, bills_key, fleet
     shown = words(client_of(bill).get(URL))
     assert "Tonight · $17.50" in shown
     assert "+24 h · $60.00" in shown
+
+
+def offers_of(page, uid):
+    row = page.content.decode().split(f'id="paid-{uid}"')[1].split("</tr>")[0]
+    return re.findall(r"(Tonight|Friday[^·]*|\+24 h) · (\$[\d.,]+)", row)
+
+
+def test_to_midnight_to_friday_and_a_day_more_have_a_price_on_the_viewers_clock(client_of, bill, bills_key, fleet):
+    browser = client_of(bill)  # it is Monday noon, and eng_1 is paid until 17:00, in UTC
+    friday = "Friday 18:00"
+    assert offers_of(browser.get(URL), "eng_1") == [("Tonight", "$17.50"), (friday, "$242.50"), ("+24 h", "$60.00")]
+    browser.cookies["tz"] = "Europe/Berlin"
+    assert offers_of(browser.get(URL), "eng_1") == [("Tonight", "$15.00"), (friday, "$240.00"), ("+24 h", "$60.00")]
+    assert [label for label, _ in offers_of(browser.get(URL), "eng_4")] == ["+24 h"]  # it runs longer than Friday
+
+
+def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(client_of, bill, bills_key, engine, api):
+    browser = client_of(bill)
+    assert "≈ $1,350.00 no time bought here" in words(browser.get(URL))  # 540 hours at $2.50
+    ask(engine, bill, bills_key)
+    sweep()
+    assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
 
 
 def test_a_self_hosted_engine_is_not_on_it(client_of, bill, api, engine, acme_connection, clock):
@@ -191,6 +215,17 @@ def test_no_cell_of_the_sheet_becomes_a_formula(client_of, audra, engine, bill, 
     assert row["Why"] == f"'{text}"
 
 
+@pytest.mark.parametrize(
+    "column", ["engine_name", "engine_uid", "connection_name", "user_name", "approved_name", "reason"]
+)
+def test_no_column_of_the_sheet_takes_a_formula(asked, api, column):
+    sweep()
+    entry = LedgerEntry.objects.get()
+    setattr(entry, column, '=HYPERLINK("http://evil.example")')
+    _, cells = csv.reader(sheet.lines([entry]))
+    assert [cell for cell in cells if "HYPERLINK" in cell] == ['\'=HYPERLINK("http://evil.example")']
+
+
 def test_harmless_text_stays_as_it_is():
     assert sheet.safe("finish the render") == "finish the render"
 
@@ -228,6 +263,39 @@ def test_hours_of_the_ledger_explain_what_moved(yesterday, api, acme_connection,
     clock.advance(minutes=3)
     found = checked(api, acme_connection, clock)
     assert (found.ledger_hours, found.unexplained) == (Decimal(3), Decimal(48))
+
+
+@pytest.mark.parametrize(("off", "unexplained"), [(119, 0), (-119, 0), (180, Decimal("0.05"))])
+def test_an_end_that_a_purchase_may_have_is_explained_by_its_entry(
+    api, acme_connection, clock, engine, bill, bills_key, off, unexplained
+):
+    checks.check_all(clock.at)
+    clock.advance(minutes=1)
+    api.faults = [("wrong_end", timedelta(seconds=off))]
+    ask(engine, bill, bills_key)
+    sweep()
+    clock.advance(days=1)
+    assert checked(api, acme_connection, clock).unexplained == unexplained
+
+
+def test_e28_what_a_reading_alone_shows_is_listed_with_the_check(client_of, victor, asked, api, clock):
+    listed = "Booked because a reading showed it"
+    assert listed not in words(client_of(victor).get(URL))
+    api.faults = [("silence",)]
+    sweep()
+    api.extend("eng_1", 3)  # the same hours, bought outside the portal
+    settle(clock, asked, minutes=1)
+    page = client_of(victor).get(URL)
+    assert [entry.operation_id for entry in page.context["by_reading"]] == [asked.pk]
+    assert f"{listed}, in the last 31 days" in words(page)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_checks_without_beat_and_without_messages(engine, clock):
+    tasks.stopping.set()  # after one round
+    tasks._tick()
+    tasks.stopping.clear()
+    assert DayCheck.objects.get().engine == engine
 
 
 def test_hours_without_an_entry_are_shown(client_of, bill, yesterday, api, acme_connection, clock):

@@ -1,6 +1,7 @@
 """A worker process that sends one operation: `python -m tests.money.worker ID`. NOW is its clock's time."""
 
 import os
+import resource
 import sys
 from datetime import datetime
 
@@ -9,12 +10,17 @@ import httpcore
 
 django.setup()
 
+from engines.money import send as money  # noqa: E402
 from engines.operations.send import send  # noqa: E402
 from portal import clock  # noqa: E402
 
 
 def die(*_, **__):
     os._exit(137)
+
+
+def fill_up():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def main():
@@ -24,6 +30,8 @@ def main():
         httpcore.HTTP11Connection._send_request_body = lambda self, request: (
             die() if request.method == b"POST" else real(self, request)
         )
+    if os.environ["FAILPOINTS"] == "full":  # from the arming on, no file can grow
+        money.failpoint = lambda name: name == "extend.connected" and fill_up()
     send(sys.argv[1], clock.now())
 
 

@@ -1,5 +1,6 @@
 """What must be true afterwards, read from both databases and the engines' logs. Each check yields what is wrong."""
 
+import json
 from collections import Counter, defaultdict
 from datetime import datetime
 from itertools import pairwise
@@ -136,14 +137,20 @@ def audited(fleet):
 
 
 def budgets(fleet):
-    """The team's limits are never passed, whoever clicked when."""
+    """The team's limit of a day is never passed, whoever clicked when; here it only ever rises."""
     spent = fleet.query(
         f"""SELECT coalesce(sum(x.cost), 0) FROM engines_extension x JOIN engines_operation o ON o.id = x.operation_id
         WHERE o.state IN {OPEN} OR x.outcome IN {CHARGED}"""
     )[0][0]
-    limit = fleet.query("SELECT team_day FROM engines_limits")[0][0]
-    if spent > limit:
+    limit, days = highest_limit(fleet), len(fleet.query("SELECT DISTINCT date(requested_at) FROM engines_operation"))
+    if spent > limit * days:
         yield f"{spent} were spent of {limit}"
+
+
+def highest_limit(fleet):
+    """What the team might spend a day in the end, by the log: in microcents."""
+    set_to = fleet.query("SELECT CAST(after AS TEXT) FROM audit_entry WHERE action = 'cloudtime.limits'")
+    return max(round(float(json.loads(row[0])["team_day"]) * 10**8) for row in set_to)
 
 
 CHECKS = (money, ledger, sends, locks, rest, chain, audited, budgets)

@@ -22,12 +22,13 @@ PEOPLE = {
 PASSWORDS = {email: PASSWORD if email in up.PEOPLE else json.dumps(PASSWORD) for email in PEOPLE}
 OWN = {"north": 2, "south": 2}  # engines on hosts of the team's own, and their workers
 GRACE = 60  # seconds: longer than any task, so that not even a stop cuts one
+RAISE = 2  # dollars
 LIMITS = {
     "operation_hours": "168",
     "operation_cost": "500",
     "approval_cost": "2",
     "user_day": "100000",
-    "team_day": "100000",
+    "team_day": "3",  # raised again and again: there is always little left
     "team_month": "100000",
     "engine_hours": "10000",
 }

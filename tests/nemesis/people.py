@@ -10,7 +10,7 @@ from html import unescape
 import httpx
 
 from tests.harness import csrf, hidden
-from tests.nemesis.fleet import PASSWORDS
+from tests.nemesis.fleet import LIMITS, PASSWORDS, RAISE
 
 SIGNED_IN_FOR = 480  # seconds; an approval wants a sign-in of the last ten minutes
 PATIENCE = 20.0
@@ -24,7 +24,7 @@ class Person(threading.Thread):
         super().__init__(name=email, daemon=True)
         self.email, self.fleet, self.random, self.done = email, fleet, random, done
         self.rented, self.own = uids
-        self.clicks, self.wrong = Counter(), []
+        self.clicks, self.wrong, self.limit = Counter(), [], int(LIMITS["team_day"])
         self._old, self._browser, self._signed_in = [], None, 0.0
 
     def run(self):
@@ -131,6 +131,24 @@ def approve(self, browser):
     self.decide(browser, page, ("approve", "approve", "reject") if self.random.random() < 0.2 else ("approve",))
 
 
+def raise_the_limit(self, browser):
+    """Let the team spend a little more. One person does it, so that no limit is ever lowered."""
+    if self.email == "admin@demo.example":
+        self.limit += RAISE
+        words = LIMITS | {"team_day": str(self.limit), **csrf(browser)}
+        self.checked(browser.post("/cloud-time/limits/", data=words))
+
+
+def many(self, browser):
+    """Extend all rented engines at once, or drain the own ones."""
+    verb, uids = self.random.choice((("extend", self.rented), ("extend", self.rented), ("drain", self.own)))
+    address = f"/engines/many/{verb}/?hours=0.25&" + "&".join(f"uid={uid}" for uid in uids)
+    page = self.checked(browser.get(address)).text
+    if 'name="reason"' in page:
+        words = {"ticket": hidden(page, "ticket"), "reason": f"many by {self.email}", "deadline": "1", "told": "72"}
+        self.send(browser, address, words | {"despite": "on"})
+
+
 def freeze(self, browser):
     """Stop all spending, and soon let it go on."""
     for words in ({}, {"lift": "yes"}, {"lift": "yes"}):
@@ -157,6 +175,8 @@ CLICKS = {
     rename: 1,
     decide: 4,
     approve: 4,
+    many: 1,
+    raise_the_limit: 2,
     freeze: 0.2,
     go_back: 2,
     look_around: 3,

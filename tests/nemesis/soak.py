@@ -17,6 +17,9 @@ from tests.nemesis.fleet import PEOPLE, Fleet
 from tests.nemesis.people import Person
 
 SETTLING = 150  # seconds that everything may take to come to rest
+OVER_A_LIMIT = (
+    "SELECT 1 FROM audit_entry WHERE action = 'cloudtime.refused' AND CAST(detail AS TEXT) LIKE '%may spend%'"
+)
 ENOUGH = 8  # purchases that the API has charged
 CALM_AFTER = 8  # seconds after which no call of before is under way any more
 
@@ -112,6 +115,7 @@ def facts(fleet, people, feeder, nemesis):
         "operations": [tuple(row) for row in fleet.query(said)],
         "clicks": {person.email: dict(person.clicks) for person in people},
         "connections": dict(fleet.proxy.drawn),
+        "over a limit": len(fleet.query(OVER_A_LIMIT)),
         "charged upstream": len(books.held(fleet, "done")),
         "tasks": len(feeder.fed),
         "blows": len(nemesis.blows),
