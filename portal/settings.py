@@ -140,7 +140,11 @@ AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"
 LOGIN_URL = "/accounts/login/"
 LOGIN_REDIRECT_URL = "/engines/"
 ACCOUNT_ADAPTER = "portal.accounts.adapter.Adapter"
-ACCOUNT_FORMS = {"login": "portal.accounts.forms.SignInForm"}
+ACCOUNT_FORMS = {
+    "login": "portal.accounts.forms.SignInForm",
+    "reauthenticate": "portal.accounts.forms.ConfirmByPasswordForm",
+    "change_password": "portal.accounts.forms.ChangePasswordForm",
+}
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
@@ -162,6 +166,7 @@ MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
 MFA_FORMS = {
     "authenticate": "portal.accounts.factors.forms.CodeForm",
     "reauthenticate": "portal.accounts.factors.forms.ConfirmByCodeForm",
+    "login_webauthn": "portal.accounts.factors.forms.PasskeyAloneForm",
     "authenticate_webauthn": "portal.accounts.factors.forms.PasskeyForm",
     "reauthenticate_webauthn": "portal.accounts.factors.forms.ConfirmByPasskeyForm",
 }

@@ -6,13 +6,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 from django_htmx.http import HttpResponseClientRefresh
 
-from portal.accounts import lifetime
+from portal.accounts import lifetime, sessions
 from portal.accounts.access import PUBLIC, TO_A_SECOND_FACTOR, Who, who
 from portal.accounts.factors import required
 from portal.accounts.models import Membership
@@ -53,6 +54,10 @@ class Access(MiddlewareMixin):
         if isinstance(allowed, frozenset) and membership.role not in allowed:
             return refused(request, membership, allowed)
         return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        if isinstance(exception, PermissionDenied) and hasattr(request, "membership"):
+            sessions.denied(request)  # type: ignore[arg-type]
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         match = request.resolver_match
@@ -102,5 +107,6 @@ def redirect_to_login(request: HttpRequest) -> HttpResponse:
 
 def refused(request: HttpRequest, membership: Membership, allowed: Who) -> HttpResponse:
     log.warning("refused %s %s to %s (%s)", request.method, request.path, request.user.pk, membership.role)
+    sessions.denied(request)  # type: ignore[arg-type]  # Access has set what makes it one
     roles = [Role(role).label for role in Role if role in allowed]
     return render(request, "403.html", {"roles": roles}, status=403)

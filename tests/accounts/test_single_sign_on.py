@@ -249,6 +249,7 @@ def test_a_provider_that_did_not_ask_anew_confirms_nothing(provider, olga, confi
     provider.asked_anew, provider.claims = False, told
     browser = confirmed(olga, ago=700)
     assert "did not ask you anew" in why(go(browser, provider, "/accounts/confirm/sso/"))
+    assert entries() == [("session.doubted", "refused")]
     assert browser.post("/accounts/sso/link/").status_code == 302
 
 
@@ -283,6 +284,7 @@ def test_somebody_elses_identity_confirms_nothing(provider, olga, bill, confirme
     linked(bill, provider)
     browser = confirmed(olga, ago=700)
     assert "not linked to the account" in why(go(browser, provider, "/accounts/confirm/sso/"))
+    assert entries() == [("session.doubted", "refused")]
     assert browser.post("/accounts/sso/link/").status_code == 302
 
 
