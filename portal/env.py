@@ -82,6 +82,14 @@ def single_sign_on() -> str:
     return url
 
 
+def breached_passwords() -> Path | None:
+    """Return BREACHED_PASSWORDS_FILE, None without one. Raises ImproperlyConfigured if it is not there."""
+    path = env.path("BREACHED_PASSWORDS_FILE", None)
+    if path is not None and not os.access(path, os.R_OK):
+        raise ImproperlyConfigured(f"BREACHED_PASSWORDS_FILE is {path}, which cannot be read.")
+    return path
+
+
 def _fresh(name: str) -> str:
     if name == "VAULT_KEYS":
         return "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()

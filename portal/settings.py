@@ -13,6 +13,7 @@ from portal.env import (
     BASE_DIR,
     DATA_DIR,
     EMBEDDED,
+    breached_passwords,
     celery_broker_url,
     database_url,
     env,
@@ -196,6 +197,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # https://api.pwnedpasswords.com, or a mirror of it in one's own network.
 BREACHED_PASSWORDS_URL = env.str("BREACHED_PASSWORDS_URL", "").rstrip("/")
+BREACHED_PASSWORDS_FILE = breached_passwords()  # the same list, for a network without a way out
+if BREACHED_PASSWORDS_FILE:
+    AUTH_PASSWORD_VALIDATORS.append({"NAME": "portal.accounts.breached.NotListed"})
 if BREACHED_PASSWORDS_URL:
     AUTH_PASSWORD_VALIDATORS.append({"NAME": "portal.accounts.breached.NotBreached"})
 
