@@ -46,8 +46,9 @@ class NotListed:
     """A password validator by a file of one's own. Where that cannot be read, no password is taken."""
 
     def validate(self, password: str, user: Any = None) -> None:
+        path: Path = settings.BREACHED_PASSWORDS_FILE
         try:
-            found = is_listed(settings.BREACHED_PASSWORDS_FILE, digest_of(password).encode())
+            found = is_listed(path, digest_of(password).encode())
         except OSError as error:
             log.error("BREACHED_PASSWORDS_FILE cannot be read: %s", error)
             why = "The list of breached passwords cannot be read. Tell who runs this portal."
