@@ -78,7 +78,10 @@ def other_keys(first: str) -> QuerySet[StoredKey]:
 
 def factors() -> QuerySet[Authenticator]:
     """Return the second factors that keep something sealed."""
-    return Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).select_related("user")
+    rows: QuerySet[Authenticator] = Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN).select_related(
+        "user"
+    )
+    return rows
 
 
 def other_factors() -> list[Authenticator]:
