@@ -19,6 +19,7 @@ from portal.env import (
     env,
     redis_url,
     secret,
+    secret_key,
     single_sign_on,
 )
 
@@ -27,7 +28,7 @@ if SERVES not in ("portal", "api"):
     raise ImproperlyConfigured(f"SERVES is {SERVES!r}; it must be portal or api.")
 
 DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = secret("SECRET_KEY")
+SECRET_KEY = secret_key(DEBUG)
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 VAULT_KEYS = secret("VAULT_KEYS")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])

@@ -15,7 +15,7 @@ from django.db import connection
 from portal.accounts.factors.adapter import PURPOSE
 from portal.accounts.models import User
 from portal.audit.models import Entry
-from portal.vault.keys import Sealed, Secret, rewrap, store, unseal
+from portal.vault.keys import Sealed, Secret, fingerprint, flag, rewrap, store, unseal
 from portal.vault.models import Connection, StoredKey
 from portal.vault.texts import seal_text
 
@@ -234,6 +234,20 @@ def test_two_tabs_that_store_at_once_leave_one_key(olga, acme_connection):
         thread.join()
     row = StoredKey.objects.get()
     assert unseal(row).reveal() == f"inf_{row.label}"
+
+
+def test_its_fingerprint_depends_on_the_vault_key_and_on_no_other_secret(settings):
+    first = fingerprint(Secret(CANARY))
+    settings.SECRET_KEY = "another " * 8
+    assert fingerprint(Secret(CANARY)) == first != fingerprint(Secret("inf_other"))
+    settings.VAULT_KEYS = OTHER
+    assert fingerprint(Secret(CANARY)) != first
+
+
+def test_one_of_an_earlier_kind_still_tells_which_key_it_was(stored):
+    StoredKey.objects.update(fingerprint="f" * 64)
+    flag(again(stored), "The API refused it.")
+    assert again(stored).last_error == "The API refused it."
 
 
 def test_storing_again_replaces(stored, olga, acme_connection):
