@@ -46,7 +46,7 @@ class NotListed:
     """A password validator by a file of one's own. Where that cannot be read, no password is taken."""
 
     def validate(self, password: str, user: Any = None) -> None:
-        path: Path = settings.BREACHED_PASSWORDS_FILE
+        path = Path(settings.BREACHED_PASSWORDS_FILE or "")
         try:
             found = is_listed(path, digest_of(password).encode())
         except OSError as error:
