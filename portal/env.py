@@ -21,6 +21,8 @@ EMBEDDED = env.bool("EMBEDDED", False)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+LEAST_SECRET = 50  # characters
+
 # Linux gives a unix socket's path 107 bytes.
 SOCKET_PATH_LIMIT = 100
 
@@ -41,6 +43,17 @@ def secret(name: str) -> str:
             f"{name} is not set. Set it, or start with `make run`, which makes one in {DATA_DIR}."
         )
     return _keep(file, _fresh(name))
+
+
+def secret_key(debug: bool) -> str:
+    """Return SECRET_KEY. Raises ImproperlyConfigured for one that is short enough to be guessed where it matters."""
+    key = secret("SECRET_KEY")
+    if len(key) < LEAST_SECRET and not (EMBEDDED or debug):
+        raise ImproperlyConfigured(
+            f"SECRET_KEY has {len(key)} characters; it must have at least {LEAST_SECRET}. Make one with: "
+            "python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+    return key
 
 
 def database_url(name: str, file: str) -> str:
@@ -80,6 +93,14 @@ def single_sign_on() -> str:
     if url and not env.str("OIDC_CLIENT_ID", ""):
         raise ImproperlyConfigured("OIDC_SERVER_URL is set, so OIDC_CLIENT_ID must be, too.")
     return url
+
+
+def breached_passwords() -> Path | None:
+    """Return BREACHED_PASSWORDS_FILE, None without one. Raises ImproperlyConfigured if it is not there."""
+    path = env.path("BREACHED_PASSWORDS_FILE", None)
+    if path is not None and not os.access(path, os.R_OK):
+        raise ImproperlyConfigured(f"BREACHED_PASSWORDS_FILE is {path}, which cannot be read.")
+    return path
 
 
 def _fresh(name: str) -> str:

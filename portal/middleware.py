@@ -3,10 +3,9 @@
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh
+from django_htmx.http import HttpResponseClientRedirect
 
 from portal.logs import on_behalf_of
 
@@ -61,10 +60,7 @@ class ContentSecurityPolicy:
 
 
 class HtmxErrors:
-    """An expired session moves the whole page to sign-in: a sign-in page is never swapped into a fragment.
-
-    Nor is another team's fragment, when its reader has changed the team in another tab: the page is loaded anew.
-    """
+    """An expired session moves the whole page to sign-in: a sign-in page is never swapped into a fragment."""
 
     def __init__(self, get_response: Next) -> None:
         self.get_response = get_response
@@ -74,9 +70,3 @@ class HtmxErrors:
         if getattr(request, "htmx", False) and response.status_code in (301, 302) and "Location" in response:
             return HttpResponseClientRedirect(response["Location"])
         return response
-
-    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
-        team = getattr(request, "team", None)  # set by Access, which comes first
-        if team is not None and request.headers.get("X-Team", team.slug) != team.slug:
-            return HttpResponseClientRefresh()
-        return None

@@ -13,11 +13,13 @@ from portal.env import (
     BASE_DIR,
     DATA_DIR,
     EMBEDDED,
+    breached_passwords,
     celery_broker_url,
     database_url,
     env,
     redis_url,
     secret,
+    secret_key,
     single_sign_on,
 )
 
@@ -26,7 +28,7 @@ if SERVES not in ("portal", "api"):
     raise ImproperlyConfigured(f"SERVES is {SERVES!r}; it must be portal or api.")
 
 DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = secret("SECRET_KEY")
+SECRET_KEY = secret_key(DEBUG)
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 VAULT_KEYS = secret("VAULT_KEYS")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
@@ -88,6 +90,7 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
+            "builtins": ["portal.templatetags.forms"],
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
@@ -139,7 +142,11 @@ AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"
 LOGIN_URL = "/accounts/login/"
 LOGIN_REDIRECT_URL = "/engines/"
 ACCOUNT_ADAPTER = "portal.accounts.adapter.Adapter"
-ACCOUNT_FORMS = {"login": "portal.accounts.forms.SignInForm"}
+ACCOUNT_FORMS = {
+    "login": "portal.accounts.forms.SignInForm",
+    "reauthenticate": "portal.accounts.forms.ConfirmByPasswordForm",
+    "change_password": "portal.accounts.forms.ChangePasswordForm",
+}
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
@@ -161,6 +168,7 @@ MFA_ADAPTER = "portal.accounts.factors.adapter.Adapter"
 MFA_FORMS = {
     "authenticate": "portal.accounts.factors.forms.CodeForm",
     "reauthenticate": "portal.accounts.factors.forms.ConfirmByCodeForm",
+    "login_webauthn": "portal.accounts.factors.forms.PasskeyAloneForm",
     "authenticate_webauthn": "portal.accounts.factors.forms.PasskeyForm",
     "reauthenticate_webauthn": "portal.accounts.factors.forms.ConfirmByPasskeyForm",
 }
@@ -190,6 +198,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # https://api.pwnedpasswords.com, or a mirror of it in one's own network.
 BREACHED_PASSWORDS_URL = env.str("BREACHED_PASSWORDS_URL", "").rstrip("/")
+BREACHED_PASSWORDS_FILE = breached_passwords()  # the same list, for a network without a way out
+if BREACHED_PASSWORDS_FILE:
+    AUTH_PASSWORD_VALIDATORS.append({"NAME": "portal.accounts.breached.NotListed"})
 if BREACHED_PASSWORDS_URL:
     AUTH_PASSWORD_VALIDATORS.append({"NAME": "portal.accounts.breached.NotBreached"})
 

@@ -178,9 +178,16 @@ def by_reading(request: PortalRequest, now: datetime) -> list[LedgerEntry]:
     return list(rows.order_by("-at", "pk")[:CHECKS])
 
 
-@require_safe
+@require_POST
 def sheet_of(request: PortalRequest) -> HttpResponse:
-    """The whole ledger as CSV, the oldest entry first."""
+    """The whole ledger as CSV, the oldest entry first. The export itself is audited."""
+    record(
+        team=request.team,
+        actor=request.user,
+        action="cloudtime.exported",
+        target=request.team,
+        origin=Origin.of(request),
+    )
     entries = LedgerEntry.objects.of(request.team).order_by("at", "pk")
     # The mark of UTF-8 in front: without it, a spreadsheet reads names in the encoding of its country.
     response = HttpResponse("\ufeff" + "".join(sheet.lines(entries)), content_type="text/csv; charset=utf-8")

@@ -70,7 +70,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "batch-approve": {"POST": MONEY},
     "engine-extend": {"GET": MONEY, "POST": MONEY},
     "cloud-time": {"GET": ALL},
-    "cloud-time-csv": {"GET": ALL},
+    "cloud-time-csv": {"POST": ALL},
     "cloud-time-approve": {"POST": MONEY},
     "cloud-time-reject": {"POST": MONEY},
     "cloud-time-cancel": {"POST": MONEY},

@@ -6,6 +6,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.internal import ratelimit
 from allauth.core.internal.ratelimit import RateLimitUsage, get_ip
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -52,9 +53,13 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
         A person's own browser has a count of its own: nothing that is tried elsewhere fills it.
         """
         email = str(credentials.get("email", ""))
-        tries = [self._try(request, "login_failed", self._get_login_attempts_cache_key(request, **credentials))]
-        if not devices.known(request, email):
-            tries.append(self._try(request, "login_failed_from_address"))
+        try:
+            tries = [self._try(request, "login_failed", self._get_login_attempts_cache_key(request, **credentials))]
+            if not devices.known(request, email):
+                tries.append(self._try(request, "login_failed_from_address"))
+        except ValidationError:
+            sessions.throttled(request, email)
+            raise
         self._login_failed_rl_usage = RateLimitUsage([usage for one in tries for usage in one.usage])
 
     def get_reauthentication_methods(self, user: User) -> list[dict[str, str]]:

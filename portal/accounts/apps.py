@@ -13,11 +13,12 @@ class AccountsConfig(AppConfig):
         from django.contrib.auth.signals import user_logged_in
         from django.db.models.signals import post_delete, post_save
 
-        from portal.accounts import lifetime
+        from portal.accounts import lifetime, sessions
         from portal.accounts.factors import audit
 
         user_logged_in.connect(lifetime.begin_at_sign_in)
         authentication_step_completed.connect(lifetime.rotate_if_confirmed)
+        authentication_step_completed.connect(sessions.confirmed)
         post_save.connect(audit.saved, sender=Authenticator)
         post_delete.connect(audit.deleted, sender=Authenticator)
         authenticator_used.connect(audit.used)

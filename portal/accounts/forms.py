@@ -2,22 +2,43 @@
 
 from typing import Any
 
-from allauth.account.forms import LoginForm
+from allauth.account import forms as allauth
+from allauth.core import context
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 from django.http import HttpRequest, HttpResponse
 
-from portal.accounts import lifetime
+from portal.accounts import lifetime, sessions
 from portal.accounts.models import User
 from portal.accounts.roles import Role
 
 
-class SignInForm(LoginForm):  # type: ignore[misc]
+class SignInForm(allauth.LoginForm):  # type: ignore[misc]
     def login(self, request: HttpRequest, redirect_url: Any = None) -> HttpResponse:
         response: HttpResponse = super().login(request, redirect_url=redirect_url)
         if request.user.is_authenticated:
             lifetime.begin(request)  # again: allauth has just set an end of its own
         return response
+
+
+class ConfirmByPasswordForm(allauth.ReauthenticateForm):  # type: ignore[misc]
+    def clean_password(self) -> str:
+        try:
+            password: str = super().clean_password()
+        except forms.ValidationError:
+            sessions.not_confirmed(context.request, self.user, "the password was wrong")
+            raise
+        return password
+
+
+class ChangePasswordForm(allauth.ChangePasswordForm):  # type: ignore[misc]
+    def clean_oldpassword(self) -> str:
+        try:
+            password: str = super().clean_oldpassword()
+        except forms.ValidationError:
+            sessions.not_confirmed(context.request, self.user, "the password to be changed was wrong")
+            raise
+        return password
 
 
 class RoleForm(forms.Form):

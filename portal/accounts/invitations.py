@@ -174,7 +174,7 @@ def mailed(request: HttpRequest, row: Invitation) -> bool:
 
 def open_in(team: Team) -> QuerySet[Invitation]:
     """Return the invitations that were neither accepted nor revoked, expired ones too."""
-    return Invitation.objects.filter(team=team, accepted_at__isnull=True, revoked_at__isnull=True)
+    return Invitation.objects.of(team).filter(accepted_at__isnull=True, revoked_at__isnull=True)
 
 
 def _open(request: PortalRequest, number: int) -> Invitation:

@@ -38,7 +38,7 @@ def of_own_team(view: Callable[[PortalRequest, int], HttpResponse]) -> Callable[
 
     @wraps(view)
     def guarded(request: PortalRequest, invitation: int) -> HttpResponse:
-        get_object_or_404(Invitation, team=request.team, pk=invitation)
+        get_object_or_404(Invitation.objects.of(request.team), pk=invitation)
         try:
             return confirmed(request, invitation)
         except Invitation.DoesNotExist as error:

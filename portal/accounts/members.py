@@ -29,7 +29,7 @@ def change_role(request: PortalRequest, number: int, role: Role) -> Membership:
     if before == role:
         return member
     if role != Role.ADMIN:
-        _leave_an_admin(member)
+        leave_an_admin(member)
     member.role = role
     member.save(update_fields=["role"])
     _record(request, member, "member.changed", {"role": before}, {"role": role.value})
@@ -40,7 +40,7 @@ def change_role(request: PortalRequest, number: int, role: Role) -> Membership:
 def remove(request: PortalRequest, number: int) -> Membership:
     """Take the member out of the team; the person and their entries in the audit log stay. Raises like change_role."""
     member = _locked(request.team, number)
-    _leave_an_admin(member)
+    leave_an_admin(member)
     _record(request, member, "member.removed", {"role": member.role}, {})
     for key in StoredKey.objects.of(request.team).filter(user=member.user).select_related("connection", "team", "user"):
         forget(key, by=request.user, origin=Origin.of(request), reason="Its owner was removed from the team.")
@@ -54,7 +54,8 @@ def _locked(team: Team, number: int) -> Membership:
     return Membership.objects.select_related("user", "team").get(team=team, pk=number)
 
 
-def _leave_an_admin(member: Membership) -> None:
+def leave_an_admin(member: Membership) -> None:
+    """Raise LastAdmin if the member is the only one. Only who holds the team's lock can rely on it."""
     admins = Membership.objects.filter(team=member.team, role=Role.ADMIN, user__is_active=True)
     if member.role == Role.ADMIN and not admins.exclude(pk=member.pk).exists():
         raise LastAdmin

@@ -6,13 +6,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
-from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.http import HttpResponseClientRedirect, HttpResponseClientRefresh
 
-from portal.accounts import lifetime
+from portal.accounts import lifetime, sessions
 from portal.accounts.access import PUBLIC, TO_A_SECOND_FACTOR, Who, who
 from portal.accounts.factors import required
 from portal.accounts.models import Membership
@@ -48,9 +49,15 @@ class Access(MiddlewareMixin):
             return render(request, "account/no_team.html", status=403)
         request.team, request.membership = membership.team, membership  # type: ignore[attr-defined]
         request.memberships = memberships  # type: ignore[attr-defined]
+        if (shown := shown_for(request, allowed)) not in (None, membership.team.slug):
+            return other_team(request, memberships, shown)
         if isinstance(allowed, frozenset) and membership.role not in allowed:
             return refused(request, membership, allowed)
         return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        if isinstance(exception, PermissionDenied) and hasattr(request, "membership"):
+            sessions.denied(request)  # type: ignore[arg-type]
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         match = request.resolver_match
@@ -68,6 +75,23 @@ def in_background(request: HttpRequest) -> bool:
 def chosen(memberships: list[Membership], slug: str | None) -> Membership | None:
     """Return the membership of the team with this short name, else the first one."""
     return next((one for one in memberships if one.team.slug == slug), next(iter(memberships), None))
+
+
+def shown_for(request: HttpRequest, allowed: Who) -> str | None:
+    """Return the team that the request's page was shown for, if it says so and it matters.
+
+    Scripts say it in a header, forms in a field. What a person does to their own account is the same in every team.
+    """
+    form = request.POST.get("on_team") if isinstance(allowed, frozenset) else None
+    return request.headers.get("X-Team", form)
+
+
+def other_team(request: HttpRequest, memberships: list[Membership], slug: str | None) -> HttpResponse:
+    """Do nothing: the person has changed the team in another tab. A fragment's page is loaded anew."""
+    if getattr(request, "htmx", None):
+        return HttpResponseClientRefresh()
+    theirs = next((one.team for one in memberships if one.team.slug == slug), None)
+    return render(request, "account/other_team.html", {"shown_for": theirs}, status=409)
 
 
 def redirect_to_login(request: HttpRequest) -> HttpResponse:
@@ -88,5 +112,6 @@ def redirect_to_login(request: HttpRequest) -> HttpResponse:
 
 def refused(request: HttpRequest, membership: Membership, allowed: Who) -> HttpResponse:
     log.warning("refused %s %s to %s (%s)", request.method, request.path, request.user.pk, membership.role)
+    sessions.denied(request)  # type: ignore[arg-type]  # Access has set what makes it one
     roles = [Role(role).label for role in Role if role in allowed]
     return render(request, "403.html", {"roles": roles}, status=403)

@@ -1,11 +1,12 @@
 """People, teams, and who may do what in which team."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.db import models
 
 from portal.accounts.roles import Role
+from portal.scope import TeamManager
 
 
 class UserManager(BaseUserManager["User"]):
@@ -73,6 +74,8 @@ class Invitation(models.Model):
     accepted_at = models.DateTimeField(null=True)
     accepted_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     revoked_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[TeamManager[Self]] = TeamManager()
 
     class Meta:
         constraints = [

@@ -1,11 +1,14 @@
 """A person's sessions: listed and ended. Sign-ins, sign-outs and refused sign-ins go into the audit log of each team of
 that person."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from allauth.core.internal.sessionkit import get_session_user
 from allauth.usersessions.models import UserSession
+from django.core.cache import cache
 from django.db import transaction
 from django.http import HttpRequest
 
@@ -15,6 +18,8 @@ from portal.accounts.models import Membership, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
+
+MINUTE, THROTTLED = 60, 300  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,45 @@ def refused(request: HttpRequest, email: str, why: str) -> None:
         _record(request, user, "session.refused", outcome="refused", reason=why)
 
 
+def throttled(request: HttpRequest, email: str) -> None:
+    """Record that tries at this account wait from here: when they begin to, not each of them."""
+    if _first(f"throttled {email.lower()} {request.META.get('REMOTE_ADDR')}", THROTTLED):
+        refused(request, email, "too many tries; more of them wait, and are not recorded one by one")
+
+
+def passkey_refused(request: HttpRequest, user: User) -> None:
+    """Record it once a minute: whoever sends one also says whose it is to be."""
+    if _first(f"passkey {user.pk} {request.META.get('REMOTE_ADDR')}", MINUTE):
+        refused(request, user.email, "the passkey was not accepted")
+
+
+def confirmed(request: HttpRequest, user: User, method: str, reauthenticated: bool = False, **_: Any) -> None:
+    """Receive allauth's `authentication_step_completed`. Codes, passkeys and single sign-on say so themselves."""
+    if reauthenticated and method == "password":
+        _record(request, user, "session.confirmed", reason="by the password")
+
+
+def not_confirmed(request: HttpRequest, user: User, why: str) -> None:
+    """Record that somebody in the person's session did not prove to be that person."""
+    _record(request, user, "session.doubted", outcome="refused", reason=why)
+
+
+def denied(request: PortalRequest) -> None:
+    """Record what the person's role may not do in the team, once a minute for each address. Looking is not recorded."""
+    name = request.resolver_match.url_name if request.resolver_match else ""
+    if request.method in ("GET", "HEAD", "OPTIONS") or not _first(f"denied {request.user.pk} {name}", MINUTE):
+        return
+    record(
+        team=request.team,
+        actor=request.user,
+        action="access.refused",
+        target=request.team,
+        origin=Origin.of(request),
+        outcome="refused",
+        reason=f"{request.method} {request.path}",
+    )
+
+
 def password_changed(request: HttpRequest, user: User) -> None:
     """Record it. The session goes on under a new name, and is still as old as it was."""
     row = UserSession.objects.filter(session_key=request.session.session_key)
@@ -87,6 +131,11 @@ def factor(request: HttpRequest | None, user: User, action: str, what: str, outc
 def identity(request: HttpRequest, user: User, action: str, what: str) -> None:
     """Record what happened with how a single sign-on provider knows the person."""
     _record(request, user, action, reason=what)
+
+
+def _first(what: str, seconds: int) -> bool:
+    """Say whether this is the first time within so many seconds: whoever repeats it fills no log."""
+    return bool(cache.add(f"recorded:{hashlib.sha256(what.encode()).hexdigest()}", True, seconds))
 
 
 def _record(request: HttpRequest | None, user: User, action: str, outcome: str = "ok", reason: str = "") -> None:

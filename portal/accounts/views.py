@@ -64,7 +64,7 @@ ABILITIES = {
         ("operation-send-again", "POST"),
         ("operation-close", "POST"),
     ],
-    "See cloud time and the ledger": [("cloud-time", "GET"), ("cloud-time-csv", "GET")],
+    "See cloud time and the ledger": [("cloud-time", "GET"), ("cloud-time-csv", "POST")],
     "Buy cloud time, approve it, freeze it": [
         ("engine-extend", "GET"),
         ("engine-extend", "POST"),

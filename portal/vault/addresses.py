@@ -46,10 +46,12 @@ def checked(url: str) -> str:
 def is_listed(url: str) -> bool:
     """Say whether admins may enter this address: CONNECTION_HOSTS names its host, and its port if it is not 443.
 
-    `*` stands for every host on port 443.
+    `*` stands for every host on port 443. The address is one that `checked` returned, without its scheme's own port.
     """
-    where = urlsplit(url).netloc
-    return where in settings.CONNECTION_HOSTS or ("*" in settings.CONNECTION_HOSTS and urlsplit(url).port is None)
+    parts = urlsplit(url)
+    if parts.port is None and parts.scheme != "https":
+        return f"{parts.netloc}:80" in settings.CONNECTION_HOSTS
+    return parts.netloc in settings.CONNECTION_HOSTS or ("*" in settings.CONNECTION_HOSTS and parts.port is None)
 
 
 def may_reach(address: Address, *, secure: bool = True) -> bool:

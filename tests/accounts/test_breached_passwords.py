@@ -5,7 +5,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
+from portal import env
+from portal.accounts.breached import is_listed
 from portal.accounts.models import User
 
 pytestmark = pytest.mark.django_db
@@ -88,3 +91,44 @@ def test_where_the_list_is_away_it_is_taken_and_the_log_says_so(ranges, confirme
     assert opens(olga, KNOWN)
     assert "not compared with breached ones" in caplog.text
     assert KNOWN not in caplog.text
+
+
+@pytest.fixture
+def listed(tmp_path, settings):
+    """The list as a file, of the passwords that are given."""
+    settings.AUTH_PASSWORD_VALIDATORS = [{"NAME": "portal.accounts.breached.NotListed"}]
+    settings.BREACHED_PASSWORDS_FILE = tmp_path / "pwnedpasswords.txt"
+
+    def write(*passwords, end="\r\n"):
+        hashes = sorted(hashed(password) for password in passwords)
+        settings.BREACHED_PASSWORDS_FILE.write_bytes("".join(f"{one}:{7}{end}" for one in hashes).encode())
+
+    return write
+
+
+def test_a_password_of_the_file_is_refused_and_others_are_taken(listed, confirmed, olga):
+    listed(KNOWN, *(f"another one {number}" for number in range(100)))
+    assert "known from a breach" in change(confirmed(olga), KNOWN).content.decode()
+    assert opens(olga, OLD)
+    change(confirmed(olga), "words that nobody has")
+    assert opens(olga, "words that nobody has")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 8, 33])
+def test_every_line_of_the_file_is_found_and_nothing_between_them(listed, settings, number, end):
+    there, path = [f"there {one}" for one in range(number)], settings.BREACHED_PASSWORDS_FILE
+    listed(*there, end=end)
+    assert [one for one in there if not is_listed(path, hashed(one).encode())] == []
+    assert [one for one in range(50) if is_listed(path, hashed(f"elsewhere {one}").encode())] == []
+
+
+def test_without_the_file_no_password_is_taken(listed, confirmed, olga):
+    assert "cannot be read" in change(confirmed(olga), "words that nobody has").content.decode()
+    assert opens(olga, OLD)
+
+
+def test_a_file_that_is_not_there_is_refused_at_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("BREACHED_PASSWORDS_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(ImproperlyConfigured, match="BREACHED_PASSWORDS_FILE"):
+        env.breached_passwords()

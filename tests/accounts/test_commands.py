@@ -28,17 +28,31 @@ def test_the_first_member_makes_the_team(add):
 
 
 def test_again_with_another_role_changes_the_role_and_keeps_the_password(add):
-    add()
+    add(role="operator")
     add(role="auditor", password="something else entirely")
     assert Membership.objects.get().role == "auditor"
     assert User.objects.get().check_password("a long enough password")
 
 
 def test_both_are_in_the_audit_log(add):
-    add()
+    add(role="operator")
     add(role="auditor")
     entry = Entry.objects.latest("number")
-    assert (entry.before, entry.after) == ({"role": "admin"}, {"role": "auditor"})
+    assert (entry.before, entry.after) == ({"role": "operator"}, {"role": "auditor"})
+
+
+def test_the_last_admin_stays_one(add):
+    add()
+    with pytest.raises(CommandError, match="last admin"):
+        add(role="auditor")
+    assert Membership.objects.get().role == "admin"
+
+
+def test_one_of_two_admins_gets_another_role(add):
+    add()
+    add(email="ben@new.example")
+    add(role="auditor")
+    assert sorted(Membership.objects.values_list("role", flat=True)) == ["admin", "auditor"]
 
 
 @pytest.mark.parametrize(("email", "password"), [("no address", "a long enough password"), ("a@b.example", "short")])

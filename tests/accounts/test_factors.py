@@ -104,6 +104,14 @@ def test_guessing_codes_is_slowed_down(app, olga):
     assert ["Too many" in one for one in answers] == [False] * 5 + [True]
 
 
+def test_that_they_are_is_recorded_once(app, olga):
+    client = half_in(olga)
+    for number in range(8):
+        enter(client, f"00000{number}")
+    assert len(said("factor.refused")) == 5
+    assert [why.split(";")[0] for why, _ in said("session.refused")] == ["too many tries"]
+
+
 def test_there_are_ten_recovery_codes_shown_once(app):
     client, _, codes = app
     assert len(set(codes)) == 10

@@ -1,6 +1,9 @@
 """Changing who is in a team: by admins who have just confirmed themselves, never down to no admin, always audited."""
 
+import threading
+
 import pytest
+from django.db import connection
 
 from portal.accounts.models import Membership
 from portal.accounts.roles import Role
@@ -94,6 +97,26 @@ def test_one_of_two_admins_can_go(confirmed, ada, acme):
     member("ann", Role.ADMIN, acme)
     change(confirmed(ada), ada, "viewer")
     assert of(ada).role == Role.VIEWER
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_admins_who_remove_each_other_at_once_one_is_left(confirmed, ada, acme):
+    ann = member("ann", Role.ADMIN, acme)
+    together = threading.Barrier(2)
+
+    def race(browser, address):
+        together.wait(20)
+        browser.post(address)
+        connection.close()
+
+    sides = [(confirmed(ada), ann), (confirmed(ann), ada)]
+    jobs = [(browser, f"/team/members/{of(other).pk}/remove/") for browser, other in sides]
+    threads = [threading.Thread(target=race, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert Membership.objects.filter(team=acme, role=Role.ADMIN).count() == 1
 
 
 @pytest.mark.parametrize("what", ["", "role/", "remove/"])

@@ -96,6 +96,29 @@ def test_another_provider_that_calls_somebody_the_same_is_nobody(client, provide
     assert "No account here is linked" in why(go(client, provider))
 
 
+@pytest.mark.parametrize("subject", ["", "x" * 256, "nul\0", "line\nend"])
+def test_a_name_that_cannot_be_kept_is_refused_with_words(client, provider, subject):
+    provider.claims = {"sub": subject}
+    assert not is_in(client)
+    assert go(client, provider).status_code == 403
+
+
+def test_a_name_of_255_characters_is_taken(client, provider, olga):
+    provider.claims = {"sub": "x" * 255}
+    Identity.objects.create(user=olga, issuer=provider.url, subject="x" * 255)
+    go(client, provider)
+    assert is_in(client)
+
+
+@pytest.mark.parametrize("at", [[], {}, True])
+def test_a_moment_that_is_none_confirms_nothing(client, provider, olga, at):
+    linked(olga, provider)
+    provider.asked_anew, provider.claims = False, {"auth_time": at}
+    go(client, provider)
+    assert is_in(client)
+    assert client.get("/accounts/passkeys/add/").status_code == 302
+
+
 def test_who_is_switched_off_stays_out(client, provider, olga):
     linked(olga, provider)
     User.objects.filter(pk=olga.pk).update(is_active=False)
@@ -269,6 +292,7 @@ def test_a_provider_that_did_not_ask_anew_confirms_nothing(provider, olga, confi
     provider.asked_anew, provider.claims = False, told
     browser = confirmed(olga, ago=700)
     assert "did not ask you anew" in why(go(browser, provider, "/accounts/confirm/sso/"))
+    assert entries() == [("session.doubted", "refused")]
     assert browser.post("/accounts/sso/link/").status_code == 302
 
 
@@ -303,6 +327,7 @@ def test_somebody_elses_identity_confirms_nothing(provider, olga, bill, confirme
     linked(bill, provider)
     browser = confirmed(olga, ago=700)
     assert "not linked to the account" in why(go(browser, provider, "/accounts/confirm/sso/"))
+    assert entries() == [("session.doubted", "refused")]
     assert browser.post("/accounts/sso/link/").status_code == 302
 
 

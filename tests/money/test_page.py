@@ -197,7 +197,7 @@ def test_limits_that_are_none_change_nothing(client_of, ada, acme, clock, wrong)
 
 
 def rows_of(browser):
-    text = browser.get("/cloud-time/ledger.csv").content.decode("utf-8-sig")
+    text = browser.post("/cloud-time/ledger.csv").content.decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -205,6 +205,15 @@ def test_the_sheet_has_every_entry_and_adds_up(client_of, audra, asked, api):
     sweep()
     (row,) = rows_of(client_of(audra))
     assert (row["Dollars"], row["Hours"], row["Who"]) == ("7.50000000", "3.00", "Bill")
+
+
+def test_taking_the_sheet_along_is_audited_and_looking_for_it_takes_nothing(client_of, audra, acme):
+    browser = client_of(audra)
+    assert browser.get("/cloud-time/ledger.csv").status_code == 403
+    assert not Entry.objects.exists()
+    rows_of(browser)
+    entry = Entry.objects.get()
+    assert (entry.action, entry.actor, entry.team) == ("cloudtime.exported", audra, acme)
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "＝1"])

@@ -99,11 +99,14 @@ def test_what_is_listed_is(url):
 
 def test_a_star_lists_every_host_on_the_usual_port(settings):
     settings.CONNECTION_HOSTS = ["*", "odd.example:8443"]
-    found = [
-        is_listed(url)
-        for url in ("https://any.example", "https://any.example:22", "https://odd.example:8443", "http://localhost:80")
-    ]
-    assert found == [True, False, True, False]
+    addresses = ("https://any.example", "https://any.example:22", "https://odd.example:8443", "http://localhost:80")
+    assert [is_listed(checked(url)) for url in addresses] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(("listed", "may"), [("localhost", False), ("localhost:443", False), ("localhost:80", True)])
+def test_without_tls_a_host_is_listed_by_its_port_alone(settings, listed, may):
+    settings.CONNECTION_HOSTS = [listed]
+    assert is_listed(checked("http://localhost")) is may
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,18 @@ import threading
 import traceback
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from portal.accounts.factors.adapter import PURPOSE
 from portal.accounts.models import User
 from portal.audit.models import Entry
-from portal.vault.keys import Sealed, Secret, rewrap, store, unseal
+from portal.vault.keys import Sealed, Secret, fingerprint, flag, rewrap, store, unseal
 from portal.vault.models import Connection, StoredKey
+from portal.vault.texts import seal_text
 
 pytestmark = pytest.mark.django_db
 CANARY = "inf_CANARY_7f3a9"
@@ -137,6 +140,62 @@ def test_rotation_without_the_old_key_leaves_the_row_and_fails(stored, settings)
     assert again(stored).sealed == stored.sealed
 
 
+def test_what_is_sealed_with_a_former_key_meanwhile_is_no_success(stored, settings, monkeypatch):
+    old, settings.VAULT_KEYS = settings.VAULT_KEYS, f"{OTHER},{settings.VAULT_KEYS}"
+
+    def replaced_meanwhile(row, keys):
+        sealed = rewrap(row, keys)
+        StoredKey.objects.update(sealed=rewrap(row, old))
+        return sealed
+
+    monkeypatch.setattr("portal.vault.management.commands.rotate_vault_keys.rewrap", replaced_meanwhile)
+    with pytest.raises(CommandError, match="0 keys re-encrypted under k2; 1 are under another key"):
+        call_command("rotate_vault_keys")
+
+
+def test_rotation_is_in_the_log_of_each_team_that_it_is_about(stored, mallory, other_team, settings):
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    call_command("rotate_vault_keys")
+    call_command("rotate_vault_keys")
+    entry = Entry.objects.get(action="vault.rotated")
+    assert (entry.team, entry.actor, entry.after) == (stored.team, None, {"under": "k2"})
+
+
+def test_so_is_that_of_a_member_s_second_factor(mallory, other_team, settings):
+    Authenticator.objects.create(
+        user=mallory, type="totp", data={"secret": seal_text("x", PURPOSE, settings.VAULT_KEYS)}
+    )
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    call_command("rotate_vault_keys")
+    assert Entry.objects.get(action="vault.rotated").team == other_team
+
+
+def test_verifying_says_which_key_opens_how_many_and_changes_nothing(stored, victor, settings, capsys):
+    secret = seal_text("x", PURPOSE, OTHER)
+    Authenticator.objects.create(user=victor, type="totp", data={"secret": secret})
+    settings.VAULT_KEYS = f"{OTHER},{settings.VAULT_KEYS}"
+    call_command("rotate_vault_keys", verify=True)
+    assert capsys.readouterr().out == "k2: 1 open\nt1: 1 open\n"
+    assert again(stored).sealed == stored.sealed
+    assert not Entry.objects.filter(action="vault.rotated").exists()
+
+
+def test_verifying_fails_for_what_does_not_open(stored, settings, capsys):
+    settings.VAULT_KEYS = OTHER
+    with pytest.raises(CommandError, match="1 cannot be opened"):
+        call_command("rotate_vault_keys", verify=True)
+    assert capsys.readouterr().out == "k2: 0 open\nt1: 0 open\n"
+
+
+def test_verifying_goes_on_past_a_damaged_row(stored, mallory, capsys):
+    theirs = Connection.objects.create(team=mallory.memberships.get().team, name="x", base_url="http://127.0.0.1:2")
+    store(user=mallory, connection=theirs, secret=Secret("inf_theirs"), label="x", scopes=[])
+    StoredKey.objects.filter(pk=stored.pk).update(sealed="")
+    with pytest.raises(CommandError, match="1 cannot be opened"):
+        call_command("rotate_vault_keys", verify=True)
+    assert "t1: 1 open" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", ["", "v1", "v1.t1.x.y.z", "v2.t1.AAAA.AAAA.AAAA", "v1.t1.....", "\u2603"])
 def test_a_damaged_row_says_so(stored, text):
     StoredKey.objects.update(sealed=text)
@@ -175,6 +234,20 @@ def test_two_tabs_that_store_at_once_leave_one_key(olga, acme_connection):
         thread.join()
     row = StoredKey.objects.get()
     assert unseal(row).reveal() == f"inf_{row.label}"
+
+
+def test_its_fingerprint_depends_on_the_vault_key_and_on_no_other_secret(settings):
+    first = fingerprint(Secret(CANARY))
+    settings.SECRET_KEY = "another " * 8
+    assert fingerprint(Secret(CANARY)) == first != fingerprint(Secret("inf_other"))
+    settings.VAULT_KEYS = OTHER
+    assert fingerprint(Secret(CANARY)) != first
+
+
+def test_one_of_an_earlier_kind_still_tells_which_key_it_was(stored):
+    StoredKey.objects.update(fingerprint="f" * 64)
+    flag(again(stored), "The API refused it.")
+    assert again(stored).last_error == "The API refused it."
 
 
 def test_storing_again_replaces(stored, olga, acme_connection):

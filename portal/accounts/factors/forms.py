@@ -1,5 +1,6 @@
 """allauth's forms for codes and passkeys, with what they leave open."""
 
+import contextlib
 from typing import Any
 
 from allauth.core import context
@@ -8,9 +9,11 @@ from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base import forms as codes
 from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn import forms as passkeys
+from allauth.mfa.webauthn.internal import auth as webauthn
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
+from portal.accounts import sessions
 from portal.accounts.factors.own import UNREADABLE
 from portal.vault.keys import Sealed
 
@@ -28,6 +31,10 @@ class OnceMixin:
             code: str = super().clean_code()  # type: ignore[misc]
         except Sealed:
             raise ValidationError(UNREADABLE, "unreadable") from None
+        except ValidationError as error:
+            if error.code == "too_many_login_attempts":
+                sessions.throttled(context.request, self.user.email)
+            raise
         periods = 2 * app_settings.TOTP_TOLERANCE + 1
         digits = "".join(filter(str.isdigit, code))
         if not cache.add(f"second-factor:{self.user.pk}:{digits}", "used", timeout=periods * app_settings.TOTP_PERIOD):
@@ -65,6 +72,22 @@ class PasskeyForm(AuditedMixin, passkeys.AuthenticateWebAuthnForm):  # type: ign
 
 class ConfirmByPasskeyForm(AuditedMixin, passkeys.ReauthenticateWebAuthnForm):  # type: ignore[misc]
     pass
+
+
+class PasskeyAloneForm(passkeys.LoginWebAuthnForm):  # type: ignore[misc]
+    """A passkey instead of the password: refused, its person's teams hear of it."""
+
+    def clean_credential(self) -> Authenticator:
+        try:
+            return super().clean_credential()
+        except ValidationError:
+            self._audit()
+            raise
+
+    def _audit(self) -> None:
+        with contextlib.suppress(ValidationError, AttributeError):  # what was sent names nobody
+            user = webauthn.extract_user_from_response(self.cleaned_data["credential"])
+            sessions.passkey_refused(context.request, user)
 
 
 class AddPasskeyForm(passkeys.AddWebAuthnForm):  # type: ignore[misc]

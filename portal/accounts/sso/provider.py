@@ -22,6 +22,7 @@ from requests import RequestException
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0  # for the provider to answer
+LONGEST = 255  # characters of a subject, as OpenID Connect Core 1.0 has it
 LEEWAY = 60  # seconds by which the provider's clock may differ
 
 
@@ -88,13 +89,16 @@ def finish(request: HttpRequest) -> Person:
         raise _not_understood(error) from error
     if not claims:
         raise Refused(f"{settings.OIDC_NAME} did not say who you are.")
+    subject, asked_at = str(claims["sub"]), claims.get("auth_time")
+    if not subject or len(subject) > LONGEST or not subject.isprintable():
+        raise Refused(f"{settings.OIDC_NAME} calls you by a name that the portal cannot keep: ask who runs it.")
     email = claims.get("email", "") if claims.get("email_verified") is True else ""
     return Person(
         issuer=issuer,
-        subject=str(claims["sub"]),
+        subject=subject,
         email=str(email).lower(),
-        name=str(claims.get("name", ""))[:100],
-        asked_at=float(claims.get("auth_time") or 0),
+        name=str(claims.get("name", "")).replace("\0", "")[:100],
+        asked_at=asked_at if isinstance(asked_at, int | float) else 0,
     )
 
 

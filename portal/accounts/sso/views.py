@@ -137,9 +137,11 @@ def _linked(request: HttpRequest, person: Person, kept: dict[str, Any]) -> HttpR
 def _confirmed(request: HttpRequest, person: Person, kept: dict[str, Any]) -> HttpResponse:
     user, known = _still(request), identities.find(person)
     if known is None or known.user != user:
+        sessions.not_confirmed(request, user, f"{settings.OIDC_NAME} named somebody else")
         raise Refused(f"This {settings.OIDC_NAME} identity is not linked to the account that you are signed in with.")
     proved_at = provider.proved_at(person)
     if time.time() - proved_at > confirmed.RECENT:
+        sessions.not_confirmed(request, user, f"{settings.OIDC_NAME} did not ask anew")
         raise Refused(
             f"{settings.OIDC_NAME} did not ask you anew, or does not say that it did. Confirm with a passkey, an "
             "authenticator app or your password. If you have none of them, ask who runs this portal."

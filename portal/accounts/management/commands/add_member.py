@@ -16,6 +16,7 @@ from django.core.validators import validate_email, validate_slug
 from django.db import transaction
 
 from portal.accounts.invitations import prove
+from portal.accounts.members import LastAdmin, leave_an_admin
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.audit.log import record
@@ -46,7 +47,10 @@ class Command(BaseCommand):
                 f"{email} has an account already, made by an invitation's link that others saw too: it may be somebody "
                 "else's. Ask that person whether it is theirs, and run this again with --existing."
             )
-        join(user, options["team"], options["role"])
+        try:
+            join(user, options["team"], options["role"])
+        except LastAdmin as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(f"{email} is {options['role']} of {options['team']}")
 
 
@@ -66,7 +70,10 @@ def join(user: User, slug: str, role: str) -> None:
     else:
         prove(user)
     team, _ = Team.objects.get_or_create(slug=slug, defaults={"name": slug})
-    before = Membership.objects.filter(user=user, team=team).values_list("role", flat=True).first()
+    Team.objects.select_for_update().get(pk=team.pk)  # as for each change of who is in it
+    member = Membership.objects.filter(user=user, team=team).first()
+    if member and role != Role.ADMIN:
+        leave_an_admin(member)
+    earlier = {"role": member.role} if member else {}
     Membership.objects.update_or_create(user=user, team=team, defaults={"role": role})
-    earlier = {"role": before} if before else {}
     record(team=team, actor=None, action="member.added", target=user, before=earlier, after={"role": role})
