@@ -23,6 +23,8 @@ WRITES = ("engines:write", "*")
 
 def engine_for(request: PortalRequest, uid: str) -> Engine:
     """Return the team's engine, or raise Http404, for outsiders too: nobody learns which ids exist."""
+    if "\0" in uid:  # PostgreSQL takes no question with a NUL in it
+        raise Http404
     rows = Engine.objects.of(request.team).filter(uid=uid).select_related("connection", "team")
     found = rows.order_by("pk").first()  # two connections to one API list the same engine twice
     if found is None:

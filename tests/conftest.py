@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent
 # Walks over every address and role: they are of the pages, whatever is below.
 OF_THE_PAGES = {
     ROOT / "accounts" / "test_access.py",
-    ROOT / "security" / "test_roles.py",
-    ROOT / "security" / "test_every_address.py",
+    *(ROOT / "security" / f"test_{name}.py" for name in ("every_address", "foreign_team", "injection", "links")),
+    *(ROOT / "security" / f"test_{name}.py" for name in ("requests", "roles")),
 }
 
 

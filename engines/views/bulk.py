@@ -161,7 +161,7 @@ def selected(request: PortalRequest, filters: FleetFilter, earlier: Batch | None
         return rows if filters.form.cleaned_data.get("status") else rows.exclude(status="deleted")
     ticked = set(request.GET.getlist("uid")[:TICKED])
     found: QuerySet[Engine] = Engine.objects.of(request.team).filter(uid__in=ticked)
-    if ticked - set(found.values_list("uid", flat=True)):
+    if any("\0" in uid for uid in ticked) or ticked - set(found.values_list("uid", flat=True)):
         raise Http404
     return found
 
@@ -234,7 +234,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
     found = get_object_or_404(Batch.objects.of(request.team).select_related("retry_of"), pk=pk)
     rows = Operation.objects.of(request.team).filter(batch=found).select_related("engine")
     outcome = request.GET.get("outcome", "")
-    if outcome:
+    if outcome in State.values:
         rows = rows.filter(state=outcome)
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)

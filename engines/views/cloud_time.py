@@ -202,7 +202,7 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
     proposal, by = get_object_or_404(rows, pk=pk), Decider(request.user, Origin.of(request))
     try:
         if step == "reject":
-            approve.reject(proposal, request.POST.get("reason", ""), by=by, now=clock.now())
+            approve.reject(proposal, request.POST.get("reason", "").replace("\0", ""), by=by, now=clock.now())
             messages.success(request, "Rejected. Nothing was bought.")
         elif not is_recent(request):
             return to_confirm(request)

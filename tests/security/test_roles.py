@@ -35,11 +35,11 @@ def browser_of(user):
     return browser
 
 
-def ask(browser, world, name, method, person):
+def ask(browser, world, name, method, person, form=None):
     """Ask as that person; nothing that it changes is there for the next one."""
     cookies = copy(browser.cookies)
     with transaction.atomic():
-        form = world.form(name) if method == "POST" else None
+        form = form or (world.form(name) if method == "POST" else None)
         answer = getattr(browser, method.lower())(world.url(name, person), form)
         transaction.set_rollback(True)
     browser.cookies = cookies

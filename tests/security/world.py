@@ -74,7 +74,7 @@ class World:
         self.connection = Connection.objects.create(
             team=self.team, name=text[:100], base_url=f"http://127.0.0.1:1/{slug}", last_error=text[:300]
         )
-        self.keys = {name: self._key(user) for name, user in self.people.items()}
+        self.keys = {name: self.store_key(user) for name, user in self.people.items()}
         self._read_engines()
         self._operations()
         self._money()
@@ -91,7 +91,7 @@ class World:
         Membership.objects.create(user=user, team=self.team, role=role)
         return user
 
-    def _key(self, user):
+    def store_key(self, user):
         secret = Secret(f"inf_{self.slug}_{user.pk}_secret")
         made = store(user=user, connection=self.connection, secret=secret, label=self.text[:100], scopes=["*"])
         StoredKey.objects.filter(pk=made.pk).update(refused_reads=[self.text[:100]])
