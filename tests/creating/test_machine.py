@@ -424,7 +424,7 @@ def test_killed_before_it_was_armed_another_worker_orders_it(asked, comes, now, 
 
 def test_killed_after_it_was_armed_nobody_orders_it(asked, now, wire, worker):  # noqa: F811
     assert killed_at(worker, asked, "create.armed").state == State.SENDING
-    for _ in range(4):
+    for _ in range(5):
         later(now, asked, minutes=6)
     assert (fresh(asked).extension.outcome, wire.orders) == ("not_applied", 0)
 
@@ -432,7 +432,8 @@ def test_killed_after_it_was_armed_nobody_orders_it(asked, now, wire, worker):  
 @pytest.mark.parametrize("place", ["create.answered", "create.recording"])
 def test_killed_before_the_answer_was_recorded_it_is_found(asked, comes, now, wire, worker, place):  # noqa: F811
     assert killed_at(worker, asked, place).state == State.SENDING
-    later(now, asked, minutes=3)
+    later(now, asked, minutes=3)  # its lease is over,
+    later(now, asked, minutes=1)  # and its worker gave no sign of life
     assert later(now, asked, seconds=1).state == State.WORKING
     comes(asked)
     assert later(now, asked, seconds=6).extension.outcome == "observed"
