@@ -1,6 +1,7 @@
 """Databases of their own for processes: the migrations run once in a run of tests, and later databases are copies."""
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -35,21 +36,46 @@ def own_database(alias, folder, *, empty=False):
     return {}
 
 
+def own_test_database(alias, name):
+    """Make the database that Django's tests of this process use, migrated."""
+    shared = os.environ.get(VARIABLES[alias])
+    if not shared:
+        Path(name).write_bytes(_sqlite_template(alias))
+        return
+    template = _postgres_template(alias, shared)
+    with psycopg.connect(shared, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
 @functools.cache
 def _postgres_template(alias, shared):
-    name = f"{alias}_template_{os.getpid()}"  # a copy needs one that nobody else is connected to
-    with psycopg.connect(shared, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-    with tempfile.TemporaryDirectory() as folder:
-        _migrate(alias, folder, {VARIABLES[alias]: _named(shared, name)})
+    name = f"{alias}_template"  # a copy needs one that nobody else is connected to
+    there = "SELECT 1 FROM pg_database WHERE datname = %s"
+    with _one_at_a_time(alias), psycopg.connect(shared, autocommit=True) as server:
+        if not server.execute(there, [name]).fetchone():
+            server.execute(f"CREATE DATABASE {name}_begun")
+            with tempfile.TemporaryDirectory() as folder:
+                _migrate(alias, folder, {VARIABLES[alias]: _named(shared, f"{name}_begun")})
+            server.execute(f"ALTER DATABASE {name}_begun RENAME TO {name}")
     return name
 
 
 @functools.cache
 def _sqlite_template(alias):
-    with tempfile.TemporaryDirectory() as folder:
-        _migrate(alias, folder, {})
-        return (Path(folder) / FILES[alias]).read_bytes()
+    file = Path(os.environ["DATA_DIR"]) / f"template-{alias}.sqlite3"
+    with _one_at_a_time(alias), tempfile.TemporaryDirectory() as folder:
+        if not file.exists():
+            _migrate(alias, folder, {})
+            (Path(folder) / FILES[alias]).rename(file)
+        return file.read_bytes()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(alias):
+    """All processes of a run share DATA_DIR: the first one migrates, the others wait for it."""
+    with (Path(os.environ["DATA_DIR"]) / f"template-{alias}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _migrate(alias, folder, environment):
