@@ -141,7 +141,9 @@ class Shadeform:
             self._call("POST", _path(machine_id, "delete"))
         except Gone:
             # A wrong address knows no machine either, and would have it paid for for ever: it has to know the list.
-            listed = [_machine(item) for item in self._listed("/instances", "instances") if item.get("id") == machine_id]
+            listed = [
+                _machine(item) for item in self._listed("/instances", "instances") if item.get("id") == machine_id
+            ]
             if any(machine.status not in ("deleting", "deleted") for machine in listed):
                 raise
 
