@@ -15,7 +15,7 @@ from engines.agent.update import Updates
 from engines.agent.version import VERSION
 from engines.agent.warm import Warm
 
-DONE, FORCED, REFUSED, REPLACED, LOCKED = range(5)  # exit codes
+DONE, FORCED, REFUSED, REPLACED, LOCKED, BROKEN = range(6)  # exit codes
 RESTART = -1  # no exit: the process goes on as the version that was put in place
 DELIVERY_SECONDS = 8.0  # how long a local stop waits for an API that does not take the results
 LAST_PATIENCE_SECONDS = 1.0  # from SIGTERM to SIGKILL once the grace of a local stop is over

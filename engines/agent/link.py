@@ -15,7 +15,7 @@ from engines import wire
 from engines.agent import host, proof
 from engines.agent.backoff import LIMIT_SECONDS, Backoff
 from engines.agent.config import Config
-from engines.agent.engine import REFUSED, REPLACED, Engine
+from engines.agent.engine import BROKEN, REFUSED, REPLACED, Engine
 from engines.agent.frames import BadFrame, receive
 from engines.agent.registration import Away, Refused, register
 from engines.agent.say import count, say
@@ -52,6 +52,8 @@ class Link:
                 await self._pause(str(trouble))
             except Exception as error:  # the other process loop: a bug here must not end running tasks
                 traceback.print_exception(error)
+                if proof.in_doubt():  # a new version that cannot connect: nothing runs yet that its end could cut
+                    self._engine.give_up(BROKEN)
                 await self._pause(f"something unforeseen happened ({type(error).__name__})")
 
     async def _pause(self, why: str) -> None:

@@ -35,7 +35,7 @@ def believe(file: Path) -> None:
 
 def welcomed() -> None:
     """The control plane has taken this process in: this version works."""
-    if installed.FILE is not None and _in_doubt(installed.FILE):
+    if installed.FILE is not None and in_doubt():
         believe(installed.FILE)
 
 
@@ -51,16 +51,17 @@ def run(main: Callable[[], int]) -> int:
     except Exception:
         traceback.print_exc()
         code = -1
-    file = installed.FILE
-    if file is not None and sys.argv[1:2] == ["serve"] and code not in FINE and _in_doubt(file):
-        _go_back(file, code)
+    if installed.FILE is not None and sys.argv[1:2] == ["serve"] and code not in FINE and in_doubt():
+        _go_back(installed.FILE, code)
     return code if isinstance(code, int) and code >= 0 else 1
 
 
-def _in_doubt(file: Path) -> bool:
+def in_doubt() -> bool:
     """Whether this process has to prove the version it runs. Another's doubts are its own, as long as it lives."""
+    if installed.FILE is None:
+        return False
     try:
-        pid, _, version = _word(file).read_text().partition(" ")
+        pid, _, version = _word(installed.FILE).read_text().partition(" ")
         return version == VERSION and (int(pid) == os.getpid() or not runs(int(pid)))
     except (OSError, ValueError):
         return False

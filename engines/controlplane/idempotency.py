@@ -101,7 +101,7 @@ def _replay(row: Answered) -> HttpResponse:
         )
     kind = "application/json" if row.body else ""
     again = HttpResponse(row.body, status=row.status, content_type=kind, headers={REPLAYED: "true"})
-    again.messages = row.messages  # type: ignore[attr-defined]  # for the middleware, as the first time
+    again.messages = row.messages or []  # type: ignore[attr-defined]  # for the middleware, as the first time
     return again
 
 

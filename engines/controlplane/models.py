@@ -387,7 +387,7 @@ class Answered(models.Model):
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField(null=True)
     body = models.TextField(default="")
-    messages = models.JSONField(default=list)
+    messages = models.JSONField(null=True)  # the warnings; a process of before the upgrade writes none
     created_at = models.DateTimeField(default=now)
 
     class Meta:

@@ -380,16 +380,23 @@ def test_what_a_killed_engine_left_is_removed_by_the_next_update(line, engine, s
 @pytest.fixture
 def lame(newer):
     """A program that says it is v1.3.0 and accepts its flags, and ends when it has to serve."""
-    program = (newer / "v1.3.0" / "inferencesh-engine").read_bytes()
-    return changed(program, "engines/agent/serve.py", b"async def serve(config):\n    return 7\n")
+    return changed(newer, "engines/agent/serve.py", lambda _: b"async def serve(config):\n    return 7\n")
 
 
-def changed(program, name, content):
-    """The program with another module in the place of one of its own."""
+@pytest.fixture
+def mute(newer):
+    """One that serves, and has forgotten how to register."""
+    broken = b"async def register(*_):\n    raise KeyError('forgotten')\n\n\nasync def _unused("
+    return changed(newer, "engines/agent/registration.py", lambda text: text.replace(b"async def register(", broken, 1))
+
+
+def changed(tree, name, change):
+    """v1.3.0 with one of its modules changed."""
+    program = (tree / "v1.3.0" / "inferencesh-engine").read_bytes()
     source, target = zipfile.ZipFile(io.BytesIO(program)), io.BytesIO(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(target, "a") as file:
         for each in source.namelist():
-            file.writestr(each, content if each == name else source.read(each))
+            file.writestr(each, change(source.read(each)) if each == name else source.read(each))
     return target.getvalue()
 
 
@@ -405,6 +412,16 @@ def test_one_that_ends_before_it_is_connected_makes_way_for_the_version_before(l
     assert file.read_bytes() == (dist / "v1.2.3" / "inferencesh-engine").read_bytes()
     assert list(file.parent.iterdir()) == [file]
     works(again)
+
+
+def test_one_that_can_not_connect_makes_way_too(line, engine, shop, mute):
+    shop.offer("v1.3.0", mute)
+    ask(line, shop, path="/made.json")
+    line.wait("update_status", phase="ready")
+    drained(line)
+    line.send("restart", epoch=1)
+    assert line.plane.connection(2).wait("hello")["version"] == "v1.2.3"
+    engine.says("KeyError: 'forgotten'")
 
 
 def test_one_that_a_person_put_in_place_makes_way_too(start, plane, bare_python, update, shop, lame, file):

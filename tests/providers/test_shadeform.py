@@ -146,6 +146,21 @@ def test_deleting_a_machine_that_is_gone_is_no_error(shadeform, server, machine_
     shadeform.delete(machine_id)
 
 
+def test_an_address_that_knows_nothing_has_deleted_nothing(server, machine_id):
+    elsewhere = Shadeform(KEY, f"{server.url}/wrong")
+    with pytest.raises(Refused, match="404"):
+        elsewhere.delete(machine_id)
+    assert server.instances[machine_id]["status"] == "active"
+
+
+def test_a_machine_that_the_list_still_has_is_not_deleted(shadeform, server, machine_id):
+    server.fault("delete", 404)
+    with pytest.raises(Refused, match="404"):
+        shadeform.delete(machine_id)
+    shadeform.delete(machine_id)
+    assert server.instances[machine_id]["status"] == "deleting"
+
+
 def test_restarting_one_that_is_gone_is_refused(shadeform):
     with pytest.raises(Refused, match="instance not found"):
         shadeform.restart("no-such-id")

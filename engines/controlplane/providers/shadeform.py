@@ -140,7 +140,12 @@ class Shadeform:
         try:
             self._call("POST", _path(machine_id, "delete"))
         except Gone:
-            return
+            # A wrong address knows no machine either, and would have it paid for for ever: it has to know the list.
+            listed = [
+                _machine(item) for item in self._listed("/instances", "instances") if item.get("id") == machine_id
+            ]
+            if any(machine.status not in ("deleting", "deleted") for machine in listed):
+                raise
 
     def restart(self, machine_id: str) -> None:
         self._call("POST", _path(machine_id, "restart"))
