@@ -8,11 +8,12 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from engines.enums import OPEN, EngineStatus, State, Verb
 from engines.models import Engine, Operation
+from engines.operations.verbs import those
 from portal.accounts.models import Team
 
 SHARE = 0.3  # of a pool's running engines that may go at once, unless somebody says otherwise
-TAKING = (Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP, Verb.DELETE)  # what takes capacity away
-RETURNING = (Verb.UPDATE, Verb.RESTART)  # for a while only: these can go one after the other
+TAKING = those(lambda verb: verb.takes)
+RETURNING = those(lambda verb: verb.gives_back)
 GOING = (EngineStatus.DRAINING, EngineStatus.STOPPING, EngineStatus.RESTARTING)
 
 Pool = tuple[int, str]  # connection, GPU

@@ -13,7 +13,7 @@ from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE, PATIENCE
-from engines.operations.verbs import waits_for
+from engines.operations.verbs import VERBS, waits_for
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 from portal.vault.addresses import BadAddress, checked, is_listed
@@ -62,8 +62,6 @@ class ConfirmForm(WhyForm):
         except signing.BadSignature as error:
             raise forms.ValidationError(TOO_OLD) from error
 
-
-FINAL = (Verb.STOP, Verb.DELETE)  # cannot be undone
 
 PATIENCES = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
 
@@ -229,7 +227,7 @@ class BulkForm(WhyForm):
         wanted = {
             "version": plan.verb == Verb.UPDATE,
             "pace": plan.has_turns,
-            "typed": plan.verb in FINAL,
+            "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),
             "deadline": plan.verb != Verb.EXTEND,
         }

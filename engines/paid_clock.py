@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from engines.enums import Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
+from engines.operations.verbs import those
 from engines.workers import workers_of
 from portal.accounts.access import may
 from portal.accounts.models import Membership, Team
 from portal.accounts.roles import Role
 
-WAITS_FOR_TASKS = frozenset({Verb.DRAIN, Verb.UPDATE, Verb.STOP})
+WAITS_FOR_TASKS = those(lambda verb: verb.finishes_tasks)
 BANDS = (
     (timedelta(hours=1), "bad", "1 hour"),
     (timedelta(hours=6), "wait", "6 hours"),

@@ -11,22 +11,11 @@ from typing import Any
 from engines.enums import OPEN, EngineStatus, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
-from engines.operations.verbs import takes_the_place_of
+from engines.operations.verbs import VERBS, takes_the_place_of
 from engines.workers import workers_of
 from portal.templatetags.portal_ui import both_clocks
 
 Facts = dict[str, Any]  # JSON
-
-# What a person agrees to beside the verb itself: a rename does not depend on what runs, an extension not on its name.
-MATTERS: dict[Verb, tuple[str, ...]] = {
-    Verb.DRAIN: ("status", "tasks", "ends"),
-    Verb.UPDATE: ("status", "tasks", "version"),
-    Verb.RESTART: ("status", "tasks", "cut"),
-    Verb.STOP: ("status", "tasks", "cut", "ends", "replaces"),
-    Verb.RENAME: ("status", "name"),
-    Verb.DELETE: ("status", "tasks", "name"),
-    Verb.EXTEND: ("status", "price", "ends"),
-}
 
 
 def facts(verb: Verb, engine: Engine) -> Facts:
@@ -44,7 +33,7 @@ def facts(verb: Verb, engine: Engine) -> Facts:
         "ends": lambda: paid.threshold.isoformat() if paid else "",
         "replaces": lambda: _replaced(verb, engine),
     }
-    return {name: every[name]() for name in MATTERS[verb]}
+    return {name: every[name]() for name in VERBS[verb].matters}
 
 
 def differences(shown: Facts, now: Facts, zone: tzinfo) -> list[str]:

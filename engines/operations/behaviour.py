@@ -1,8 +1,9 @@
 """What a verb has to say for itself. All else about operations is the same for every verb."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from engines import wire
 from engines.api.client import EnginesClient
@@ -20,17 +21,28 @@ class Judgement:
     progress: dict[str, Any] = field(default_factory=dict)
 
 
-# How often one decision of a person may be sent (RELIABILITY 4.1). A level effect (a state that a reading shows) may be
-# sent again after such a reading; an edge effect never.
-SENDS: dict[str, int] = {
-    Verb.DRAIN: 5,  # level
-    Verb.UPDATE: 2,  # level, but it restarts the process
-    Verb.STOP: 2,  # level, and final
-    Verb.RESTART: 1,  # edge
-    Verb.RENAME: 3,  # level
-    Verb.DELETE: 3,  # level, and final
-    Verb.EXTEND: 1,  # money; only where the API said 429 and a reading shows no effect does it go on (engines/money)
-    Verb.CREATE: 1,  # money, likewise
+class Retry(NamedTuple):
+    """How often one decision of a person may be sent, and whether the engine is read before the first send, too."""
+
+    kind: str
+    sends: int
+    reads_first: bool = False
+
+
+LEVEL = "level"  # sets a state that a reading shows: it may be sent again after a reading that does not show it
+EDGE = "edge"  # sent twice it happens twice: never again by itself
+PAID = "money"  # likewise; only where the API said 429 and a reading shows no effect does it go on (engines/money)
+
+# RELIABILITY 4.1, the only table of it.
+RETRY: dict[Verb, Retry] = {
+    Verb.DRAIN: Retry(LEVEL, 5),
+    Verb.UPDATE: Retry(LEVEL, 2),  # but it restarts the process
+    Verb.STOP: Retry(LEVEL, 2, reads_first=True),  # and final
+    Verb.RESTART: Retry(EDGE, 1),
+    Verb.RENAME: Retry(LEVEL, 3),
+    Verb.DELETE: Retry(LEVEL, 3),  # and final
+    Verb.EXTEND: Retry(PAID, 1, reads_first=True),
+    Verb.CREATE: Retry(PAID, 1, reads_first=True),
 }
 # The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
 PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
@@ -38,24 +50,49 @@ PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
 GRACE = timedelta(seconds=20)
 
 
-class Behaviour(Protocol):
-    """One class per verb."""
+class Behaviour(ABC):
+    """One class per verb: what sets it apart, and the words for it."""
 
-    max_sends: int
-    reads_first: bool  # whether the engine is read before the first send, too
+    verb: ClassVar[Verb]
+    icon: ClassVar[str]
+    # What a person agrees to beside the verb itself, of engines.seen: a rename does not depend on what runs.
+    matters: ClassVar[tuple[str, ...]] = ()
+    is_final: ClassVar[bool] = False  # it cannot be taken back: the engine's name is typed, or who it is confirmed
+    for_many: ClassVar[bool] = False  # it can be asked of many engines at once
+    takes: ClassVar[bool] = False  # capacity away
+    gives_back: ClassVar[bool] = False  # the capacity, after a while: many can go one after the other
+    finishes_tasks: ClassVar[bool] = False  # first, however long they take
+    waits: ClassVar[bool] = False  # for an engine that is offline
+    # Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.
+    supersedes: ClassVar[frozenset[str]] = frozenset()
+    # What it does not disturb: a machine may be paid for longer while its engine finishes what it runs.
+    beside: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def max_sends(self) -> int:
+        return RETRY[self.verb].sends
+
+    @property
+    def reads_first(self) -> bool:
+        return RETRY[self.verb].reads_first
+
+    @abstractmethod
     def refusal(self, engine: Engine) -> str:
         """Why the engine's state forbids it, in words; "" if it does not."""
 
+    @abstractmethod
     def consequences(self, engine: Engine, running: int) -> list[str]:
         """Say what it will do, from what was last read; `running` tasks are on the engine."""
 
     def objection(self, operation: Operation, engine: Engine) -> str:
-        """Why a fresh reading forbids to send what was asked; "" if it does not. Asked only if `reads_first`."""
+        """Why a fresh reading forbids to send what was asked; "" if it does not."""
+        return ""
 
+    @abstractmethod
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         """Make the one request."""
 
+    @abstractmethod
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         """Say what the engine's snapshot, read after the send, means for the operation."""
 

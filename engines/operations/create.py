@@ -9,21 +9,18 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement
+from engines.operations.behaviour import Behaviour, Judgement
 
 
-class Create:
-    reads_first = True
-    max_sends = SENDS[Verb.CREATE]
+class Create(Behaviour):
+    verb = Verb.CREATE
+    icon = "plus"
 
     def refusal(self, engine: Engine) -> str:
         return "It exists already."
 
     def consequences(self, engine: Engine, running: int) -> list[str]:
         return []
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         raise NotImplementedError("engines.money.send makes the call")

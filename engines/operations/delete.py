@@ -6,12 +6,14 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement, unsettled
+from engines.operations.behaviour import Behaviour, Judgement, unsettled
 
 
-class Delete:
-    max_sends = SENDS[Verb.DELETE]
-    reads_first = False
+class Delete(Behaviour):
+    verb = Verb.DELETE
+    icon = "trash"
+    matters = ("status", "tasks", "name")
+    is_final = for_many = takes = True
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -28,9 +30,6 @@ class Delete:
             f"{engine.name} is taken off the list. What was done to it stays in the audit log.",
             "A process of it that is started again cannot come back under its id.",
         ]
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         client.delete(operation.uid)

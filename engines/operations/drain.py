@@ -9,7 +9,7 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import GRACE, SENDS, Judgement, progress_of
+from engines.operations.behaviour import GRACE, Behaviour, Judgement, progress_of
 
 FORGOT = (
     "The engine runs and takes tasks again: it forgot the drain, most likely because its process was restarted. "
@@ -20,9 +20,11 @@ WAITS = "The engine is offline. The drain is sent as soon as it is seen again."
 SILENT = "The engine went silent while it drained. Its tasks are not given up: it goes on when the engine is back."
 
 
-class Drain:
-    max_sends = SENDS[Verb.DRAIN]
-    reads_first = False
+class Drain(Behaviour):
+    verb = Verb.DRAIN
+    icon = "drain"
+    matters = ("status", "tasks", "ends")
+    for_many = takes = finishes_tasks = waits = True
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -52,9 +54,6 @@ class Drain:
             "Then its process shuts down, and it stays down until somebody starts it on its host.",
             "A drain that was sent cannot be taken back.",
         ]
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.drain(operation.uid)

@@ -10,13 +10,16 @@ from engines.api.client import EnginesClient
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
-from engines.operations.behaviour import SENDS, Judgement
+from engines.operations.behaviour import Behaviour, Judgement
 from portal import clock
 
 
-class Extend:
-    reads_first = True
-    max_sends = SENDS[Verb.EXTEND]
+class Extend(Behaviour):
+    verb = Verb.EXTEND
+    icon = "hourglass"
+    matters = ("status", "price", "ends")
+    for_many = True
+    beside = frozenset({Verb.DRAIN, Verb.UPDATE})
 
     def refusal(self, engine: Engine) -> str:
         if not engine.wire.get("instance"):
@@ -32,9 +35,6 @@ class Extend:
 
     def consequences(self, engine: Engine, running: int) -> list[str]:
         return ["Its machine is kept for so many hours more, which are charged at once."]
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         raise NotImplementedError("engines.money.send makes the call")

@@ -6,12 +6,13 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement, unsettled
+from engines.operations.behaviour import Behaviour, Judgement, unsettled
 
 
-class Rename:
-    max_sends = SENDS[Verb.RENAME]
-    reads_first = False
+class Rename(Behaviour):
+    verb = Verb.RENAME
+    icon = "bookmark"
+    matters = ("status", "name")
 
     def refusal(self, engine: Engine) -> str:
         return "The API no longer knows this engine." if engine.status == "deleted" else ""
@@ -21,9 +22,6 @@ class Rename:
             "Nothing that runs is touched.",
             "Tasks that are aimed at its workers by name have to be aimed at the new name.",
         ]
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.rename(operation.uid, operation.parameters["name"])

@@ -13,7 +13,7 @@ from engines.enums import OPEN, State, Verb
 from engines.models import Batch, Engine, Moment, Operation
 from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import AT_ONCE, Decider, Moved, announce, audit, entry, move, move_all
-from engines.operations.verbs import BESIDE, SUPERSEDES, blocker, takes_the_place_of
+from engines.operations.verbs import VERBS, blocker, fit, takes_the_place_of
 from portal.accounts.models import Team, User
 from portal.audit.log import record_all
 from portal.audit.origin import Origin
@@ -149,7 +149,7 @@ def request_all(
 
 def _being_paid(asked: list[tuple[Wish, Engine, StoredKey]]) -> set[int]:
     """Return the engines of a batch that have to wait, because time is being bought for them at this moment."""
-    if not asked or frozenset({Verb.EXTEND, asked[0][0].verb}) in BESIDE:
+    if not asked or fit(Verb.EXTEND, asked[0][0].verb):
         return set()
     team = asked[0][1].team
     _lock(team)
@@ -171,10 +171,10 @@ def _supersede_all(asked: list[tuple[Wish, Engine, StoredKey]], by: Decider, now
 
 def superseded(verb: Verb, engines: list[Engine]) -> list[Operation]:
     """Return the open operations on one team's engines whose place this takes."""
-    if verb not in SUPERSEDES or not engines:
+    if not VERBS[verb].supersedes or not engines:
         return []
     wanted = {engine.pk for engine in engines}
-    rows = Operation.objects.of(engines[0].team).filter(state__in=OPEN, verb__in=SUPERSEDES[verb])
+    rows = Operation.objects.of(engines[0].team).filter(state__in=OPEN, verb__in=VERBS[verb].supersedes)
     others = [each for each in rows.select_related("team", "engine") if each.engine_id in wanted]
     return [each for each in others if takes_the_place_of(verb, each)]
 
@@ -186,7 +186,7 @@ def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
     must not be open beside it, such as a stop, are kept apart by the team's lock.
     """
     rows = Operation.objects.of(engine.team)
-    if frozenset({Verb.EXTEND, wish.verb}) not in BESIDE:
+    if not fit(Verb.EXTEND, wish.verb):
         _lock(engine.team)
     if rows.filter(pk=wish.id).exists():
         return  # the same form again

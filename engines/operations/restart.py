@@ -10,7 +10,7 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement, progress_of, sent_long_ago
+from engines.operations.behaviour import Behaviour, Judgement, progress_of, sent_long_ago
 
 LONG = timedelta(minutes=2)  # within which a restart that happens is seen
 UNSEEN = (
@@ -20,9 +20,11 @@ UNSEEN = (
 AWAY = "The engine is not connected: its machine may be restarting."
 
 
-class Restart:
-    max_sends = SENDS[Verb.RESTART]
-    reads_first = False
+class Restart(Behaviour):
+    verb = Verb.RESTART
+    icon = "refresh"
+    matters = ("status", "tasks", "cut")
+    for_many = takes = gives_back = True
 
     def refusal(self, engine: Engine) -> str:
         if not engine.cloud:
@@ -43,9 +45,6 @@ class Restart:
             )
         said.append("It is sent once. Whether it happened is read from the engine, never tried again by itself.")
         return said
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.restart(operation.uid)

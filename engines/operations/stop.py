@@ -12,7 +12,7 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement, progress_of, unsettled
+from engines.operations.behaviour import Behaviour, Judgement, progress_of, unsettled
 
 OFFLINE_NOW = (
     "The engine went offline before this was sent, and an engine that is offline is stopped at once, with what may "
@@ -29,9 +29,12 @@ SILENT = (
 )
 
 
-class Stop:
-    max_sends = SENDS[Verb.STOP]
-    reads_first = True
+class Stop(Behaviour):
+    verb = Verb.STOP
+    icon = "player-stop"
+    matters = ("status", "tasks", "cut", "ends", "replaces")
+    is_final = for_many = takes = finishes_tasks = True
+    supersedes = frozenset({Verb.DRAIN, Verb.UPDATE})
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:

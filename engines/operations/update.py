@@ -10,7 +10,7 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import SENDS, Judgement, progress_of, sent_long_ago, unsettled
+from engines.operations.behaviour import Behaviour, Judgement, progress_of, sent_long_ago, unsettled
 
 LONG = timedelta(minutes=15)  # after which an engine that shows nothing of an update is a person's business
 UNSEEN = (
@@ -21,9 +21,11 @@ SILENT = "The engine is not connected: it may be restarting with its new version
 GONE = "The API no longer knows this engine."
 
 
-class Update:
-    max_sends = SENDS[Verb.UPDATE]
-    reads_first = False
+class Update(Behaviour):
+    verb = Verb.UPDATE
+    icon = "download"
+    matters = ("status", "tasks", "version")
+    for_many = takes = gives_back = finishes_tasks = True
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -40,9 +42,6 @@ class Update:
             f"{finished}: nothing is cut. Then its process starts again, and it takes tasks as before.",
             "A version that cannot be used changes nothing: the old one runs on, and this says why.",
         ]
-
-    def objection(self, operation: Operation, engine: Engine) -> str:
-        return ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.update(operation.uid, operation.parameters.get("version", ""))

@@ -1,6 +1,6 @@
-"""Adding a verb means one class and its line here."""
+"""Adding a verb means one class, its line here, and its line in the table of retries (behaviour.RETRY)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
@@ -15,22 +15,18 @@ from engines.operations.stop import Stop
 from engines.operations.update import Update
 
 VERBS: dict[str, Behaviour] = {
-    Verb.DRAIN: Drain(),
-    Verb.UPDATE: Update(),
-    Verb.RESTART: Restart(),
-    Verb.STOP: Stop(),
-    Verb.RENAME: Rename(),
-    Verb.DELETE: Delete(),
-    Verb.EXTEND: Extend(),
-    Verb.CREATE: Create(),
+    each.verb: each for each in (Drain(), Update(), Restart(), Stop(), Rename(), Delete(), Extend(), Create())
 }
 
-# Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.
-SUPERSEDES: dict[str, frozenset[str]] = {Verb.STOP: frozenset({Verb.DRAIN, Verb.UPDATE})}
+
+def those(fits: Callable[[Behaviour], bool]) -> tuple[Verb, ...]:
+    """Return the verbs that are of this kind, in their order."""
+    return tuple(each.verb for each in VERBS.values() if fits(each))
 
 
-# What does not disturb each other: a machine may be paid for longer while its engine finishes what it runs.
-BESIDE = frozenset({frozenset({Verb.EXTEND, Verb.DRAIN}), frozenset({Verb.EXTEND, Verb.UPDATE})})
+def fit(one: str, other: str) -> bool:
+    """Say whether both may be open on an engine at once."""
+    return other in VERBS[one].beside or one in VERBS[other].beside
 
 
 def blocker(verb: str, opened: Iterable[Operation]) -> Operation | None:
@@ -38,15 +34,15 @@ def blocker(verb: str, opened: Iterable[Operation]) -> Operation | None:
 
     `opened` are the open operations on one engine.
     """
-    others = (other for other in opened if frozenset({verb, other.verb}) not in BESIDE)
+    others = (other for other in opened if not fit(verb, other.verb))
     return next((other for other in others if not takes_the_place_of(verb, other)), None)
 
 
 def waits_for(verb: str, engine: Engine) -> bool:
     """Say whether asking now means to have it sent when the engine is back."""
-    return verb == Verb.DRAIN and engine.status == EngineStatus.DISCONNECTED
+    return VERBS[verb].waits and engine.status == EngineStatus.DISCONNECTED
 
 
 def takes_the_place_of(verb: str, other: Operation) -> bool:
     """Say whether asking for `verb` ends `other`. One that is being sent this very moment is left to end first."""
-    return other.verb in SUPERSEDES.get(verb, ()) and other.state != State.SENDING
+    return other.verb in VERBS[verb].supersedes and other.state != State.SENDING

@@ -20,7 +20,7 @@ from engines.money.choices import zone_of
 from engines.operations.behaviour import DEADLINE, PATIENCE
 from engines.operations.request import Busy, Changed, Wish, tried
 from engines.operations.request import request as ask
-from engines.operations.verbs import VERBS, takes_the_place_of, waits_for
+from engines.operations.verbs import VERBS, takes_the_place_of, those, waits_for
 from engines.paid_clock import Overrun
 from engines.releases import releases_of
 from engines.seen import differences, facts
@@ -32,16 +32,8 @@ from portal.accounts.confirmed import must_confirm
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 
-ICONS = {
-    Verb.DRAIN: "drain",
-    Verb.UPDATE: "download",
-    Verb.RESTART: "refresh",
-    Verb.STOP: "player-stop",
-    Verb.RENAME: "bookmark",
-    Verb.DELETE: "trash",
-    Verb.EXTEND: "hourglass",
-}
-STEP_UP = (Verb.STOP, Verb.DELETE)  # what cannot be taken back
+ICONS = {verb: VERBS[verb].icon for verb in Verb}
+STEP_UP = those(lambda verb: verb.is_final)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -4,13 +4,13 @@ from typing import Any
 
 from django.urls import reverse
 
-from engines.enums import Verb
 from engines.filters import FleetFilter
+from engines.operations.verbs import those
 from engines.views.operate import ICONS
 from portal.accounts.access import may
 from portal.http import PortalRequest
 
-VERBS = [Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP, Verb.DELETE, Verb.EXTEND]
+VERBS = those(lambda verb: verb.for_many)
 
 
 def selection(request: PortalRequest) -> dict[str, Any]:

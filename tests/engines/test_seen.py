@@ -8,7 +8,7 @@ import pytest
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import request
-from engines.seen import MATTERS
+from engines.operations.verbs import VERBS
 from engines.tickets import Ticket
 from engines.views.operate import refusal
 from portal.audit.origin import Origin
@@ -161,7 +161,7 @@ def test_of_two_clicks_at_once_the_second_leads_to_what_the_first_has_just_recor
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb != Verb.CREATE])  # it has no engine yet
 def test_every_verb_says_what_of_the_engine_matters_to_it(verb):
-    assert "status" in MATTERS[verb]
+    assert "status" in VERBS[verb].matters
 
 
 def test_facts_that_were_altered_are_no_ticket(adas, seen, ada):
