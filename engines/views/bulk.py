@@ -71,7 +71,7 @@ def confirmed(request: PortalRequest, made: Plan, filters: FleetFilter, earlier:
         differences = made.differences(ticket.marks) or ["What the guard says has changed."]
         again = form_for(request, made, request.POST)
         return shown(request, made, filters, again, status=422, differences=differences)
-    if made.forbidden:
+    if made.forbidden or not made.will:
         return shown(request, made, filters, form, status=409)
     if ticket is None or not is_valid:
         again = form_for(request, made, request.POST) if ticket is None else form

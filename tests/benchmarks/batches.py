@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from html import unescape
 
-from tests.harness import place
+from tests.harness import place, wait_for
 
 BATCH = int(os.environ.get("BATCH_ENGINES", "2000"))
 FLEET = int(os.environ.get("WATCHED_FLEET", "10000"))
@@ -106,9 +106,15 @@ class Portal:
         return httpx.get(self.address).json()
 
     def close(self):
-        """Leave the workers nothing to do here."""
-        from engines.models import Engine, Operation
+        """Leave the workers nothing to do here, once they have done what they are at."""
+        from django.utils import timezone
 
+        from engines.models import Engine, Operation
+        from portal.vault.models import Connection
+
+        rows = Connection.objects.filter(pk=self.connection.pk)
+        rows.update(refresh_due_at=timezone.now() + timezone.timedelta(days=1))
+        wait_for(lambda: rows.filter(refresh_lease_until=None).exists(), MOST_SECONDS, "end of the reading")
         Operation.objects.of(self.team).delete()
         Engine.objects.of(self.team).delete()
         self.connection.delete()

@@ -66,6 +66,11 @@ def test_each_engine_gets_an_operation_with_the_reason(olgas, fleet, olga):
     assert {(row.reason, row.requested_by, row.state) for row in rows} == {("kernel patch", olga, "requested")}
 
 
+def test_a_plan_of_nobody_is_no_batch(olgas, fleet):
+    assert ask(olgas, few("off")).status_code == 409
+    assert Batch.objects.count() == 0
+
+
 def test_those_that_are_not_asked_are_kept_with_the_reason(olgas, fleet):
     ask(olgas, few(0, "off"))
     assert [row["name"] for row in Batch.objects.get().not_asked] == ["off"]
