@@ -2,6 +2,7 @@
 
 import pytest
 import time_machine
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
@@ -220,7 +221,9 @@ def test_counts_and_sessions_that_are_over_are_deleted_and_others_stay(client, o
         before = rows_of_counts()
         expired.forget(timezone.now())
         assert rows_of_counts() == before - 5  # three of Olga's from elsewhere, two of elsewhere's
-        assert list(Session.objects.values_list("pk", flat=True)) == [client.session.session_key]
+        here = [client.session.session_key]
+        assert list(Session.objects.values_list("pk", flat=True)) == here
+        assert list(UserSession.objects.values_list("session_key", flat=True)) == here
         assert guess(Client(), olga, 6)
 
 
