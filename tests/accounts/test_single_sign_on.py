@@ -96,11 +96,11 @@ def test_another_provider_that_calls_somebody_the_same_is_nobody(client, provide
     assert "No account here is linked" in why(go(client, provider))
 
 
-@pytest.mark.parametrize("subject", ["", "x" * 256, "nul\0", "line\nend"])
+@pytest.mark.parametrize("subject", ["x" * 256, "nul\0", "line\nend"])
 def test_a_name_that_cannot_be_kept_is_refused_with_words(client, provider, subject):
     provider.claims = {"sub": subject}
+    assert "a name that the portal cannot keep" in why(go(client, provider))
     assert not is_in(client)
-    assert go(client, provider).status_code == 403
 
 
 def test_a_name_of_255_characters_is_taken(client, provider, olga):

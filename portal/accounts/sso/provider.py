@@ -90,7 +90,7 @@ def finish(request: HttpRequest) -> Person:
     if not claims:
         raise Refused(f"{settings.OIDC_NAME} did not say who you are.")
     subject, asked_at = str(claims["sub"]), claims.get("auth_time")
-    if not subject or len(subject) > LONGEST or not subject.isprintable():
+    if len(subject) > LONGEST or not subject.isprintable():
         raise Refused(f"{settings.OIDC_NAME} calls you by a name that the portal cannot keep: ask who runs it.")
     email = claims.get("email", "") if claims.get("email_verified") is True else ""
     return Person(
