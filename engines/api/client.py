@@ -336,6 +336,9 @@ class EnginesClient:
             return decode.Reply(response.status_code, response.headers, body, engine)
         except httpx.TransportError as error:
             failure = self._unanswered(error)
+        except Exception as error:
+            # Whatever it is, it leaves the frames behind in which the key was written to the wire.
+            raise error.with_traceback(None) from None
         # Raised out here, the error does not carry httpx's own along: that one holds the request, key included.
         raise failure
 

@@ -127,14 +127,17 @@ def test_a_recovery_code_lets_in_once(app, olga):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_recovery_code_lets_in_once_also_at_the_same_time(app, olga):
-    _, _, codes = app
+@pytest.mark.parametrize("kind", ["app", "recovery"])
+def test_a_code_lets_in_once_also_at_the_same_time(app, olga, clock, kind):
+    _, key, codes = app
+    clock.shift(600)
+    code = code_for(key, START + 600) if kind == "app" else codes[0]
     clients = [half_in(olga) for _ in range(4)]
     together = threading.Barrier(len(clients))
 
     def race(client):
         together.wait()
-        enter(client, codes[0])
+        enter(client, code)
         connection.close()
 
     threads = [threading.Thread(target=race, args=(client,)) for client in clients]

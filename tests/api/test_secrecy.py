@@ -18,9 +18,15 @@ ECHO = answers(
 
 def told(error: BaseException) -> str:
     """Return everything that a log, a page or an error tracker could take from the error."""
-    return (
-        "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error)) + repr(pickle.dumps(vars(error)))
-    )
+    told = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+    return told + repr(pickle.dumps(vars(error))) + repr(locals_of(error))
+
+
+def locals_of(error: BaseException) -> list[object]:
+    """The variables of every frame on the way, as error trackers send them; but for the test's own."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    chain = [told, *filter(None, (told.__cause__, told.__context__))]
+    return [frame.locals for each in chain for frame in each.stack if "/tests/" not in frame.filename]
 
 
 @pytest.mark.parametrize("fault", [resets, hangs_up, ECHO, answers(KEY.encode()), answers(KEY.encode(), "500 Oops")])
@@ -29,6 +35,20 @@ def test_no_error_tells_the_key(fault: object) -> None:
         with pytest.raises(errors.ApiError) as caught:
             client.get("eng_1")
         assert KEY.encode() in server.requests[0]
+    assert KEY not in told(caught.value)
+
+
+@pytest.mark.parametrize("where", ["SyncBackend.connect_tcp", "SyncStream.write", "SyncStream.read"])
+def test_nor_does_one_that_nobody_foresaw(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A fault inside the HTTP library itself."""
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(f"httpcore._backends.sync.{where}", breaks)
+    with wire(answers(b"{}")) as server, server.client() as client, pytest.raises(RuntimeError) as caught:
+        client.get("eng_1")
+    assert locals_of(caught.value)
     assert KEY not in told(caught.value)
 
 

@@ -134,6 +134,14 @@ class TestUnreadable:
         with wire(odd) as server, server.client() as client, pytest.raises(errors.BadAnswer):
             client.get("eng_1")
 
+    @pytest.mark.parametrize(
+        "odd", [f"X-Much: {'x' * 10_000_000}", "\r\n".join(f"X-{n}: {'x' * 1000}" for n in range(10_000))]
+    )
+    def test_ten_megabytes_of_headers_are_given_up_early(self, odd: str) -> None:
+        much = answers(b'{"id": "eng_1"}', "200 OK", odd)
+        with wire(much) as server, server.client() as client, pytest.raises(errors.NoAnswer):
+            client.get("eng_1")
+
     @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
     def test_a_redirect_is_not_followed(self, status: str) -> None:
         with wire(FOUND) as elsewhere:

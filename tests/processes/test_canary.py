@@ -1,17 +1,27 @@
 """A stored key's plaintext is nowhere: in no page, log, message, audit entry or database, whatever went wrong."""
 
 import base64
+import subprocess
+import threading
 from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 
+from portal import services
+from portal.processes import spawn
 from tests.harness import Stack, csrf, drain, place, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 ADMIN = "admin@demo.example"
-PAGES = ("/engines/", "/operations/", "/audit/", "/audit/1/", "/keys/", "/team/", "/nowhere/", "/metrics", "/readyz")
+PAGES = (
+    "/engines/", "/engines/new/", "/engines/new/cloud/", "/operations/", "/cloud-time/", "/cloud-time/ledger.csv",
+    "/audit/", "/audit/1/", "/keys/", "/connections/", "/connections/new/", "/team/", "/team/invite/", "/accounts/",
+    "/accounts/confirm/", "/nowhere/", "/metrics", "/readyz",
+)  # fmt: skip
+DIALOGS = ("", "drain/", "update/", "restart/", "stop/", "rename/", "delete/", "extend/")
+COMMANDS = ("verify_audit", "checkpoint_audit", "rotate_vault_keys", "freeze_spending")
 
 
 @pytest.fixture(scope="module")
@@ -19,29 +29,69 @@ def seen():
     """Everything that people and files got to see of a life with trouble, every process logging at DEBUG."""
     with place() as one, Stack(replace(one, environment={**one.environment, "LOG_LEVEL": "debug"})) as stack:
         key = stack.keys[ADMIN]
-        pages = live_through_trouble(stack, key)
+        shown = live_through_trouble(stack, key)
+        shown |= {f"manage.py {name}": command(stack, name) for name in COMMANDS}
         files = {str(path): path.read_bytes() for path in stack.place.data.rglob("*") if path.is_file()}
-        yield key, pages, files | {"database": dump(stack)}
+        yield key, shown, files | {"database": dump(stack)}
 
 
 def live_through_trouble(stack, key):
+    """What each page said, by its address."""
     uid = stack.engine("canary", cpus=1)
     browser = stack.sign_in(ADMIN)
-    pages = trouble(stack, browser, key, uid)
-    return [*pages, *(browser.get(page).text for page in (*PAGES, f"/engines/{uid}/"))]
+    with Listener(stack, browser) as stream:
+        shown = trouble(stack, browser, key, uid)
+    shown |= {path: browser.get(path).text for path in PAGES}
+    shown |= {path: browser.get(path).text for path in (f"/engines/{uid}/{dialog}" for dialog in DIALOGS)}
+    for kind in ("csv", "jsonl"):
+        shown[kind] = browser.post("/audit/export/", data={"format": kind, **csrf(browser)}).text
+    return shown | {"stream": stream.heard}
+
+
+class Listener:
+    """An open page's event stream, to its end."""
+
+    def __init__(self, stack, browser):
+        self.heard, self._browser = "", browser
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended = True
+        self._thread.join(20)  # a word comes every 15 s
+
+    _ended = False
+
+    def _listen(self):
+        with self._browser.stream("GET", "/live/", timeout=30) as answer:
+            for text in answer.iter_text():
+                self.heard += text
+                if self._ended:
+                    return
+
+
+def command(stack, name):
+    """What the command says, at DEBUG."""
+    words = ["--help"] if name == "freeze_spending" else []
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = spawn(services.manage(stack.place, name, name, *words), **pipes)
+    return process.communicate(timeout=60)[0].decode()
 
 
 def trouble(stack, browser, key, uid):
     wait_for(lambda: browser.get(f"/engines/{uid}/").status_code == 200, 30, "engine in the portal")
     connection = stack.query("SELECT id FROM vault_connection")[0][0]
-    pages = [enter(browser, connection, key), enter(browser, connection, key + "x")]
+    shown = {"entered": enter(browser, connection, key), "refused": enter(browser, connection, key + "x")}
     stack.kill("controlplane")
-    pages.append(enter(browser, connection, key))
+    shown["unanswered"] = enter(browser, connection, key)
     operation = drain(browser, uid, "with the API away")
     wait_for(lambda: "Nothing was sent" in browser.get(operation).text, 30, "failed attempt")
     stack.start("controlplane")
     wait_for(lambda: "Succeeded" in browser.get(operation).text, 90, "end of the drain")
-    return [*pages, browser.get(operation).text]
+    return shown | {"operation": browser.get(operation).text}
 
 
 def enter(browser, connection, key):
@@ -59,19 +109,40 @@ def dump(stack):
 
 def spellings(key):
     raw = key.encode()
-    encoded = base64.b64encode(raw).rstrip(b"=")[:-1]  # its last letter depends on what follows
-    return [raw, quote(key, safe="").encode(), raw.hex().encode(), encoded]
+    # In base64 it looks different for each of three places that it may begin at; its ends depend on what is around it.
+    encoded = [base64.b64encode(b"x" * before + raw).rstrip(b"=")[4 if before else 0 : -4] for before in range(3)]
+    return [raw, quote(key, safe="").encode(), raw.hex().encode(), *encoded]
 
 
 def test_it_was_looked_for_where_it_would_be(seen):
-    _, _, files = seen
-    assert any(name.endswith("worker.log") for name in files)
-    assert any("vault_storedkey" in str(body) for name, body in files.items() if "portal.sqlite3" in name or body)
+    """The entered key's own row, log lines of every process at DEBUG, and words of each page and command."""
+    _, shown, files = seen
+    everything = b"".join(body for name, body in files.items() if "portal.sqlite3" in name) + files["database"]
+    assert b"again" in everything  # the key's label
+    assert b"v1." in everything  # and the key, sealed
+    logs = {name.rpartition("/")[2]: body for name, body in files.items() if name.endswith(".log")}
+    assert {"worker.log", "portal.log", "beat.log", "controlplane.log"} <= set(logs)
+    assert b" DEBUG " in logs["worker.log"]
+    assert b"/keys/" in logs["portal.log"]
+    assert "again" in shown["/keys/"]
+    assert "key.stored" in shown["csv"]
+    assert "with the API away" in shown["jsonl"]
+    assert "event: up" in shown["stream"]
+    assert "topics" in shown["stream"]
+    assert "all whole" in shown["manage.py verify_audit"]
+    assert "re-encrypted" in shown["manage.py rotate_vault_keys"]
+    assert [name for name, text in shown.items() if not text] == []
+
+
+def test_it_would_be_found(seen):
+    key, _, _ = seen
+    for text in (key, f"Bearer {key}", quote(f"?key={key}"), base64.b64encode(f":{key}".encode()).decode()):
+        assert any(word in text.encode() for word in spellings(key)), text
 
 
 def test_no_page_shows_the_key(seen):
-    key, pages, _ = seen
-    assert [page[:80] for page in pages if any(word.decode() in page for word in spellings(key))] == []
+    key, shown, _ = seen
+    assert [name for name, text in shown.items() if any(word.decode() in text for word in spellings(key))] == []
 
 
 def test_no_file_holds_the_key(seen):

@@ -199,7 +199,7 @@ def test_no_filter_reaches_another_team(world, foreign, mallory, query):
 
 
 def test_the_ledger_has_ones_own_purchases_alone(world, foreign, mallory):
-    said = mallory.get("/cloud-time/ledger.csv").content.decode()
+    said = mallory.post("/cloud-time/ledger.csv").content.decode()
     assert "Said by Mallory" in said
     assert not OURS.search(said)
 

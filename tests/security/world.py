@@ -67,12 +67,13 @@ CONVERTERS = {entry.name: entry.pattern.converters for entry in patterns()}
 class World:
     """The team's rows. `text` is in every field that a person, an API or an engine fills in."""
 
-    def __init__(self, slug, text):
+    def __init__(self, slug, text, base_url="http://127.0.0.1:1"):
         self.slug, self.text = slug, text
         self.team = Team.objects.create(slug=slug, name=text[:100])
+        self.memberships = {}
         self.people = {name: self._member(name, role) for name, role in CAST.items()}
         self.connection = Connection.objects.create(
-            team=self.team, name=text[:100], base_url=f"http://127.0.0.1:1/{slug}", last_error=text[:300]
+            team=self.team, name=text[:100], base_url=base_url, last_error=text[:300]
         )
         self.keys = {name: self.store_key(user) for name, user in self.people.items()}
         self._read_engines()
@@ -88,7 +89,7 @@ class World:
 
     def _member(self, name, role):
         user = User.objects.create_user(f"{name}@{self.slug}.example", PASSWORD, name=f"{name} {self.text}"[:100])
-        Membership.objects.create(user=user, team=self.team, role=role)
+        self.memberships[name] = Membership.objects.create(user=user, team=self.team, role=role).pk
         return user
 
     def store_key(self, user):
@@ -106,6 +107,7 @@ class World:
             [
                 engine_of(self.uid, self.text, status="running"),
                 engine_of(self.cloud_uid, self.text, status="running", paid=True),
+                engine_of(f"eng_{self.slug}_lone", self.text),
                 engine_of(f"eng_{self.slug}_off", self.text, status="disconnected"),
                 engine_of(f"eng_{self.slug}_odd", self.text, status=self.text[:40]),
                 *(engine_of(uid, self.text, paid=True) for uid in busy_in.values()),
@@ -113,6 +115,7 @@ class World:
             read_at=clock.now(),
         )
         engines = {engine.uid: engine for engine in Engine.objects.of(self.team)}
+        self.lone = engines[f"eng_{self.slug}_lone"]
         self.engine, self.cloud = engines[self.uid], engines[self.cloud_uid]
         self.busy = {state: engines[uid] for state, uid in busy_in.items()}
 
@@ -123,23 +126,25 @@ class World:
             **self._asked(),
         )
         self.operations = {state: self._operation(state, Verb.DRAIN, batch=self.batch) for state in State}
+        # Ada's own, on an engine that nothing else is done to: only who asked sends again.
+        self.own_unclear = self._operation(State.NEEDS_ATTENTION, Verb.DRAIN, engine=self.lone, by="ada")
         # What each step takes a purchase in.
         self.cancellable = self._operation(State.CHECKING, Verb.EXTEND)
         self.unclear = self._operation(State.NEEDS_ATTENTION, Verb.EXTEND)
 
-    def _asked(self):
+    def _asked(self, by="olga"):
         return {
             "team": self.team,
             "reason": self.text[:500],
-            "requested_by": self.people["olga"],
-            "requested_name": f"olga {self.text}"[:150],
+            "requested_by": self.people[by],
+            "requested_name": f"{by} {self.text}"[:150],
             "requested_at": clock.now(),
         }
 
-    def _operation(self, state, verb, **more):
+    def _operation(self, state, verb, engine=None, by="olga", **more):
         now = clock.now()
         made = Operation.objects.create(
-            engine=self.busy.get(state, self.engine),
+            engine=engine or self.busy.get(state, self.engine),
             engine_name=self.text[:200],
             verb=verb,
             state=state,
@@ -147,7 +152,7 @@ class World:
             role=Role.OPERATOR,
             request_id=f"request-of-{self.slug}",
             address="10.0.0.9",
-            key=self.keys["olga"],
+            key=self.keys[by],
             key_label=self.text[:120],
             deadline_at=now + timedelta(hours=2),
             note=self.text[:300],
@@ -156,7 +161,7 @@ class World:
             moved_at=now,
             next_at=now if state in OPEN else None,
             finished_at=None if state in OPEN else now,
-            **self._asked(),
+            **self._asked(by),
             **more,
         )
         Moment.objects.create(operation=made, at=now, state=state, text=self.text[:300])
@@ -191,6 +196,7 @@ class World:
         self.ledger = book(bought, Outcome.CONFIRMED, Evidence.ANSWER, after=paid.threshold, at=now, by=None)
         self.purchases = Batch.objects.create(verb=Verb.EXTEND, **self._asked())
         self.proposal = self._proposal()
+        self.second = self._proposal()
         self._proposal(batch=self.purchases)
         Limits.objects.create(team=self.team)
         Ceiling.objects.create(team=self.team)
@@ -239,6 +245,9 @@ class World:
         Authenticator.objects.create(user=user, type="webauthn", data={"name": self.text, "credential": passkey()})
         RecoveryCodes.activate(user)
         SavedFilter.objects.create(team=self.team, user=user, name=self.text[:60], query="?q=a")
+        self.sign_in_elsewhere(user)
+
+    def sign_in_elsewhere(self, user):
         elsewhere = Client()
         elsewhere.force_login(user)
         facts = {"session_key": elsewhere.session.session_key, "ip": "10.0.0.9", "user_agent": self.text[:200]}
@@ -267,7 +276,7 @@ class World:
             "uid": self.cloud_uid if name in ("engine-extend", "engine-rename") else self.uid,
             "pk": self._pk(name, person),
             "number": self._number(name, self.people[person]),
-            "member": Membership.objects.get(user=self.people["victor"]).pk,
+            "member": self.memberships["victor"],
             "key": self.keys[person].pk,
             "connection": self.connection.pk,
             "invitation": self.invitation.pk,
