@@ -14,14 +14,20 @@ def identity() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
 
-def end(who: str) -> None:
-    """SIGKILL that process, if it is on this host, alive, and not this one: it went silent and must not wake up."""
+def is_here(who: str) -> bool:
+    """Whether that process is on this host, alive, and not this one."""
     host, pid, start = who.rsplit(":", 2) if who.count(":") >= 2 else ("", "", "")
     if host != socket.gethostname() or not pid.isdecimal() or int(pid) == os.getpid():
-        return
-    if start and _started(int(pid)) == start:
+        return False
+    return bool(start) and _started(int(pid)) == start
+
+
+def end(who: str) -> None:
+    """SIGKILL that process, if it is here: it went silent and must not wake up."""
+    if is_here(who):
+        pid = int(who.rsplit(":", 2)[1])
         log.error("ending process %s: it armed an extension and then went silent", pid)
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
 
 def _started(pid: int) -> str:

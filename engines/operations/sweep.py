@@ -91,6 +91,8 @@ def _ended(operation: Operation, now: datetime) -> bool:
     leave in doubt what else it is buying, so it has time to be seen.
     """
     who = operation.extension.armed_by
+    if not process.is_here(who):
+        return True
     if operation.lease_until is not None:
         amend(operation, lease_until=None, next_at=now + SIGN_OF_LIFE)
         return False
