@@ -111,7 +111,7 @@ SECURITY = {
     "16.4.1": "test_what_was_written_elsewhere_starts_no_line_of_its_own",
     "16.4.2": "test_an_entry_can_be_neither_changed_nor_deleted test_a_changed_field_is_found",
     "16.5.1": "test_it_names_the_request_and_nothing_else",
-    "16.5.2": "test_guessers_are_slowed_down_without_the_broker_too test_a_database_that_does_not_take_the_arming",
+    "16.5.2": "test_guessers_are_slowed_down_without_the_broker_too test_k17_",
     "16.5.3": "test_a_provider_that_is_away_is_a_page_and_no_crash test_nothing_is_allowed_by_a_database_that_is_away",
 }
 WHERE |= {f"V{number}": names for number, names in SECURITY.items()}
