@@ -227,11 +227,12 @@ def test_a_machine_of_shadeform_from_its_order_to_its_end(server, shadeform):
 
 def test_a_cloud_that_hangs_holds_up_neither_another_nor_the_end_of_the_process(server, shadeform):
     local = rent(server)
+    before = len(shadeform.sent("info"))
     shadeform.fault("info", *["slow_before"] * 100)
     for _ in range(4):
         order(server, SHADEFORM)
-    until(lambda: len(shadeform.sent("info")) >= 3, "calls that hang")
+    until(lambda: len(shadeform.sent("info")) >= before + 3, "calls that hang, 25 s each")
     assert server.http.post(f"/engines/{local}/stop").json()["status"] == "stopping"
-    until(lambda: server.engine(local)["instance"]["status"] == "deleted", "the local machine's end", seconds=8)
+    until(lambda: server.engine(local)["instance"]["status"] == "deleted", "the local machine's end", seconds=18)
     assert server.stop() < 5
     server.start()
