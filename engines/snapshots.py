@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -247,7 +247,9 @@ def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> 
     by_uid = {dto["id"]: dto for dto in dtos}
     with transaction.atomic():
         known = {engine.uid: engine for engine in _stored(connection, list(by_uid))}
-        written = [_save(connection, known.get(uid), dto, read_at) for uid, dto in by_uid.items()]
+        differ = [dto for uid, dto in by_uid.items() if uid not in known or known[uid].fingerprint != fingerprint(dto)]
+        said = _said([known[dto["id"]] for dto in differ if dto["id"] in known])
+        written = [_save(connection, known.get(dto["id"]), dto, said, read_at) for dto in differ]
     _settle_all(connection, list(by_uid), read_at)
     changed = [uid for uid in written if uid]
     if changed:
@@ -258,46 +260,57 @@ def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> 
 def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
     # Locked, always in one order: of two readings at once, the older must not be written over the newer.
-    rows = rows.select_for_update().order_by("pk").defer("wire")
-    said = {"updated_at": KeyTextTransform("updated_at", "wire"), "owner": KeyTextTransform("team_id", "wire")}
-    return rows.annotate(**said)
+    return rows.select_for_update().order_by("pk").defer("wire")
 
 
-def _save(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
+class Said(NamedTuple):
+    """What an API said of an engine in the reading that is stored: its own time of it, and whose the engine is."""
+
+    at: datetime | None
+    owner: str | None
+
+
+def _said(engines: list[Engine]) -> dict[str, Said]:
+    """Return it by the engines' ids, without reading the whole rows."""
+    if not engines:
+        return {}
+    rows = Engine.objects.of(engines[0].team).filter(pk__in=[engine.pk for engine in engines])
+    found = rows.values_list("uid", KeyTextTransform("updated_at", "wire"), KeyTextTransform("team_id", "wire"))
+    return {uid: Said(moment(at), owner) for uid, at, owner in found}
+
+
+def _save(connection: Connection, engine: Engine | None, dto: Any, said: dict[str, Said], read_at: datetime) -> str:
     """Write the row if it is new or differs; return its uid then, else ""."""
-    if engine is not None and _has_left(dto, engine):
-        dto = _without_it(engine)
-    mark = fingerprint(dto)
-    if engine is not None and (engine.fingerprint == mark or _is_older(dto, read_at, engine)):
-        return ""
+    if engine is not None:
+        before = said[engine.uid]
+        if before.owner and (dto.get("team_id") or before.owner) != before.owner:
+            # Another team has it at the API: it is known by id and team, and no operation here is about theirs.
+            dto = {"id": engine.uid, "name": engine.name, "status": "deleted", "workers": [], "team_id": before.owner}
+        if engine.fingerprint == fingerprint(dto) or _is_older(dto, read_at, engine, before.at):
+            return ""
+    return _write(connection, engine, dto, read_at)
+
+
+def _is_older(dto: Any, read_at: datetime, engine: Engine, known: datetime | None) -> bool:
+    """Whether the row has newer values: by our clock, or for a while by the API's, whose answers may lag behind."""
+    if engine.observed_at > read_at:
+        return True
+    said = moment(dto.get("updated_at"))
+    return bool(said and known and said < known) and read_at - engine.observed_at < LAG
+
+
+def _write(connection: Connection, engine: Engine | None, dto: Any, read_at: datetime) -> str:
     before = engine.status if engine else ""
     engine = engine or Engine(team=connection.team, connection=connection, uid=dto["id"])
     for name, value in columns(dto, read_at).items():
         setattr(engine, name, value)
-    engine.fingerprint, engine.observed_at, engine.missing_since = mark, read_at, None
+    engine.fingerprint, engine.observed_at, engine.missing_since = fingerprint(dto), read_at, None
     if before != engine.status:
         engine.changed_at = read_at
     engine.save()
     if before != engine.status:
         _history(engine, before, read_at)
     return engine.uid
-
-
-def _has_left(dto: Any, engine: Any) -> bool:
-    """Whether another team has it at the API now: it is known by id and team, and no operation here is about theirs."""
-    return bool(engine.owner and dto.get("team_id")) and dto["team_id"] != engine.owner
-
-
-def _without_it(engine: Any) -> dict[str, Any]:
-    return {"id": engine.uid, "name": engine.name, "status": "deleted", "workers": [], "team_id": engine.owner}
-
-
-def _is_older(dto: Any, read_at: datetime, engine: Any) -> bool:
-    """Whether the row has newer values: by our clock, or for a while by the API's, whose answers may lag behind."""
-    if engine.observed_at > read_at:
-        return True
-    said, known = moment(dto.get("updated_at")), moment(engine.updated_at)
-    return bool(said and known and said < known) and read_at - engine.observed_at < LAG
 
 
 def _history(engine: Engine, before: str, at: datetime) -> None:
