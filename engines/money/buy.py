@@ -8,8 +8,9 @@ from django.db import transaction
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts, limits
-from engines.money.models import Extension, Outcome
+from engines.money.models import Extension
 from engines.money.order import Order
+from engines.money.preflight import not_charged
 from engines.money.quote import Quote
 from engines.money.record import End, record
 from engines.operations.moves import Decider
@@ -79,8 +80,8 @@ def cancel(operation: Operation, *, by: Decider) -> None:
     """
     if operation.verb not in MONEY or operation.state not in (State.REQUESTED, State.CHECKING):
         raise ValueError(f"a purchase that is {operation.state} cannot be taken back")
-    note = f"Cancelled by {by.user} before it was sent. Nothing was charged."
-    record(operation, End(State.CANCELLED, Outcome.NOT_SENT, note), by)
+    note = f"Cancelled by {by.user} before it was sent{' again' if operation.attempts else ''}."
+    record(operation, End(State.CANCELLED, not_charged(operation), f"{note} Nothing was charged."), by)
 
 
 def earlier_try(quote: Quote, engine: Engine) -> Extension | None:

@@ -15,13 +15,13 @@ from portal.accounts.models import Membership
 
 def right_lost(operation: Operation, now: datetime) -> End | None:
     """Why it may not be bought any more, at the claim."""
-    cancelled = State.CANCELLED, Outcome.NOT_SENT
+    cancelled = State.CANCELLED, not_charged(operation)
     rows = Membership.objects.filter(user=operation.requested_by_id, user__is_active=True, team=operation.team_id)
     role = rows.values_list("role", flat=True).first()
     if role is None or not may(role, f"engine-{operation.verb}"):
         return End(*cancelled, f"{operation.requested_name} may no longer do this in {operation.team}.")
     if now > operation.deadline_at:
-        return End(*cancelled, "It was not begun within ten minutes of being asked, so it was not begun at all.")
+        return End(*cancelled, f"It was not bought within ten minutes of being asked. {unsent(operation)}")
     if freeze := limits.freeze_of(operation.team):
         return End(*cancelled, f"{freeze} {unsent(operation)}")
     if operation.key is None or str(operation.key) != operation.key_label:
@@ -58,6 +58,11 @@ def preflight(operation: Operation, dto: wire.Engine, now: datetime) -> PaidTime
     except (limits.Frozen, limits.OverLimit) as refused:
         return End(State.CANCELLED, Outcome.NOT_SENT, f"{refused} {unsent(operation)}")
     return paid
+
+
+def not_charged(operation: Operation) -> Outcome:
+    """Say how a purchase ends that is not sent now: after a 429, it was refused."""
+    return Outcome.REFUSED if operation.attempts else Outcome.NOT_SENT
 
 
 def unsent(operation: Operation) -> str:

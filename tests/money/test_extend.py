@@ -12,6 +12,7 @@ from engines.enums import State
 from engines.models import LedgerEntry, Operation
 from engines.money import buy, limits, send
 from engines.money.models import Freeze
+from engines.money.reconcile import resolve
 from engines.operations import decide
 from engines.operations.moves import Decider
 from engines.operations.send import send as wake
@@ -110,8 +111,6 @@ def test_e14_a_refusal_that_a_reading_contradicts_is_for_a_person(asked, api):
 
 
 def settled(operation, *, applied):
-    from engines.money.reconcile import resolve
-
     by = Decider(operation.requested_by, ORIGIN)
     resolve(operation, applied=applied, reason="seen in their ledger", by=by)
 
@@ -145,6 +144,17 @@ def test_e16_busy_and_carried_out_after_all_is_booked_and_not_sent_again(asked, 
     done = run(asked)
     assert outcome(done) == ("succeeded", "observed")
     assert (len(api.posts()), LedgerEntry.objects.get().evidence) == (1, "B")
+
+
+@pytest.mark.parametrize("how", ["by a person", "by the clock"])
+def test_e16_busy_and_ended_is_refused_and_not_said_to_be_unsent(asked, api, clock, how):
+    told_to_wait(api, asked)
+    if how == "by a person":
+        buy.cancel(fresh(asked), by=Decider(asked.requested_by, ORIGIN))
+    clock.advance(minutes=11)
+    done = run(asked)
+    assert outcome(done) == ("cancelled", "refused")
+    assert "sent again" in done.note or "Nothing more was sent." in done.note
 
 
 def test_e16_busy_and_changed_by_somebody_else_is_not_said_to_be_unsent(asked, api, clock):
