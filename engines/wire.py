@@ -205,6 +205,11 @@ ENGINE_FRAMES = (
 SERVER_FRAMES = ("welcome", "task", "result_ack", "drain", "cancel", "shutdown", "update", "restart")
 
 
+# A header of a stop: "true" has an engine that lost its connection left alone (409 engine_offline), with what it runs.
+# An API that does not know it stops such an engine at once.
+ONLY_IF_CONNECTED = "X-Only-If-Connected"
+
+
 def moment(text: Any) -> datetime | None:
     """Return an API's RFC 3339 time; None for what is none, Go's zero time included."""
     try:

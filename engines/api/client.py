@@ -177,9 +177,12 @@ class EnginesClient:
         # Without a version no body is sent: older APIs know none (contract section 9, row 6).
         return self._ask(uid, "update", {"version": version} if version not in ("", "stable") else None)
 
-    def stop(self, uid: str) -> wire.Engine | None:
-        """Ask the engine to finish what it runs and end. One that is offline is stopped at once."""
-        return self._ask(uid, "stop")
+    def stop(self, uid: str, *, only_if_connected: bool = False) -> wire.Engine | None:
+        """Ask the engine to finish what it runs and end. One that is offline is stopped at once.
+
+        `only_if_connected` has one that went offline since left alone, by an API that knows this: Refused.
+        """
+        return self._ask(uid, "stop", headers={wire.ONLY_IF_CONNECTED: "true"} if only_if_connected else None)
 
     def rename(self, uid: str, name: str) -> wire.Engine | None:
         """Give the engine another name."""
@@ -199,8 +202,11 @@ class EnginesClient:
         """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API."""
         return self._engine(uid, self._call("POST", f"{_path(uid)}/restart", engine=True))
 
-    def _ask(self, uid: str, verb: str, body: dict[str, Any] | None = None) -> wire.Engine | None:
-        answer = self._retried(lambda: self._call("POST", f"{_path(uid)}/{verb}", engine=True, json=body), _unsent)
+    def _ask(
+        self, uid: str, verb: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> wire.Engine | None:
+        path = f"{_path(uid)}/{verb}"
+        answer = self._retried(lambda: self._call("POST", path, engine=True, json=body, headers=headers), _unsent)
         return self._engine(uid, answer)
 
     def _engine(self, uid: str, answer: Any) -> wire.Engine | None:

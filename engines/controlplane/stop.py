@@ -12,19 +12,22 @@ from engines.controlplane.models import Engine, atomic
 SILENT = timedelta(seconds=2 * wire.DEAD_AFTER_SECONDS)  # longer than a line that broke takes to be back
 
 
-def request(engine_id: str) -> None:
+def request(engine_id: str, *, only_if_connected: bool = False) -> None:
     """Begin to stop. Again: no change, unless the engine was lost meanwhile, which is then stopped at once.
 
-    Raises Problem 409 `conflict` in the moment of a restart.
+    Raises Problem 409 `conflict` in the moment of a restart. `only_if_connected`: raises 409 `engine_offline`, with
+    nothing changed, rather than to cut what may run on an engine that has just lost its connection.
     """
     with atomic():
         engine = states.locked(engine_id)
         if engine.state == EngineState.STOPPED:
             _give_back(engine)
         elif engine.state == EngineState.STOPPING:
-            if _lost(engine):
+            if _lost(engine) and not only_if_connected:
                 finalise(engine, "the engine was lost while it was being stopped")
         elif not engine.online:
+            if only_if_connected and engine.state in (EngineState.RUNNING, EngineState.DRAINING):
+                raise states.offline(engine)
             finalise(engine, "the engine was stopped while it was not connected")
         elif engine.state == EngineState.RESTARTING:
             raise states.busy(engine)

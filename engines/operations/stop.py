@@ -68,7 +68,8 @@ class Stop(Behaviour):
         return OFFLINE_NOW if offline and operation.parameters.get("online") else ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.stop(operation.uid)
+        # Between the reading and this it may have gone offline: an API that can leaves it alone then.
+        return client.stop(operation.uid, only_if_connected=bool(operation.parameters.get("online")))
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         ended = engine.status == EngineStatus.STOPPING or bool(operation.progress.get("ended"))

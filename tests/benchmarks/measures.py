@@ -72,6 +72,7 @@ def mirror(interleaved):
     api.engines = {f"eng_{n}": dto(uid=f"eng_{n}", name=f"engine-{n:05}") for n in range(FLEET)}
     team = Team.objects.create(slug="mirror", name="Mirror")
     user = User.objects.create_user("mirror@example.com")
+    Membership.objects.create(user=user, team=team, role="operator")
     connection = Connection.objects.create(team=team, name="API", base_url=api.url)
     store(user=user, connection=connection, secret=Secret("inf_x"), label="x", scopes=["*"])
 

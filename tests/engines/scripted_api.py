@@ -21,6 +21,7 @@ class ScriptedApi:
         self.listed = {}  # what its list shows in place of these
         self.requests = []
         self.bodies = {}  # the last body of each verb
+        self.headers = {}  # the last headers of each request
         self.trouble = {}  # "POST /engines/eng_1/drain" -> (status, code) | "reset" | "reset after" | "silence"
         self.scopes = ["engines:read", "engines:write"]
         self.page = 100
@@ -76,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (self.headers["Authorization"] or "").removeprefix("Bearer ") in api.refused:
             return self._problem(401, "unauthorized")
         api.requests.append(asked)
+        api.headers[asked] = self.headers
         if trouble == "silence":
             return api.ended.wait(10)
         if isinstance(trouble, tuple):

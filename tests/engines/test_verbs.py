@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from engines import wire
 from engines.enums import MONEY, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import request
@@ -273,6 +274,16 @@ def test_an_offline_engine_that_was_shown_as_such_is_stopped(api, asked):
     api.engines["eng_1"] = dto(status="disconnected")
     send(str(operation.pk), NOW)
     assert len(api.sent("POST", "/engines/eng_1/stop")) == 1
+    assert wire.ONLY_IF_CONNECTED not in api.headers["POST /engines/eng_1/stop"]
+
+
+def test_d9_one_that_goes_offline_between_the_reading_and_the_stop_is_left_alone_by_an_api_that_can(api, asked):
+    operation = asked(Verb.STOP, online=True)
+    api.trouble["POST /engines/eng_1/stop"] = (409, "engine_offline")
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == State.REFUSED
+    assert api.headers["POST /engines/eng_1/stop"][wire.ONLY_IF_CONNECTED] == "true"
 
 
 def test_an_offline_engine_with_tasks_is_stopped_only_by_name(client_of, acme_connection, engine, ada, adas_key):

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.timezone import now
 from ninja import Query, Router
 
+from engines import wire
 from engines.controlplane import (
     create,
     dispatch,
@@ -190,8 +191,12 @@ def extend_engine(request: HttpRequest, engine_id: str, asked: s.ExtendIn | None
 @router.post("/engines/{engine_id}/stop", response=ONE, auth=WRITE)
 @once
 def stop_engine(request: HttpRequest, engine_id: str) -> HttpResponse:
-    """Finish what runs, end, and give its machine back. An engine that is not connected is stopped at once."""
-    stop.request(engine(team_of(request), engine_id).pk)
+    """Finish what runs, end, and give its machine back. An engine that is not connected is stopped at once.
+
+    With `X-Only-If-Connected: true` one that lost its connection is left alone: 409 `engine_offline`.
+    """
+    only = request.headers.get(wire.ONLY_IF_CONNECTED) == "true"
+    stop.request(engine(team_of(request), engine_id).pk, only_if_connected=only)
     return shown(team_of(request), engine_id)
 
 
