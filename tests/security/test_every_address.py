@@ -72,8 +72,9 @@ def test_reading_changes_nothing(world, foreign, browser, person):
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 def test_nor_does_asking_about_it(world, foreign, method):
+    browser = browser_of(world.people["ada"])
     before = everything()
-    assert wrote(world, browser_of(world.people["ada"]), "ada", method) == {}
+    assert wrote(world, browser, "ada", method) == {}
     assert everything() == before
 
 
