@@ -194,7 +194,8 @@ def test_no_table_holds_it(world):
             assert not shown_in(str(cursor.fetchall())), table
 
 
-def test_no_command_says_it(world, settings, capfd):
+def test_no_command_says_it(world, settings, capfd, tmp_path):
+    settings.DATA_DIR = tmp_path  # checkpoints are files
     settings.VAULT_KEYS = f"n1:{base64.b64encode(b'n' * 32).decode()},{settings.VAULT_KEYS}"
     for command, *words in (["rotate_vault_keys"], ["verify_audit"], ["verify_audit", "--json"], ["checkpoint_audit"]):
         try:
