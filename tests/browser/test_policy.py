@@ -256,7 +256,7 @@ def log(world, visitor):
     with visitor.page.expect_download():
         visitor.page.get_by_role("link", name="Cloud time").click()
         visitor.page.goto("/cloud-time/")
-        visitor.page.locator('a[href$="ledger.csv"]').first.click()
+        visitor.page.locator('a[href$="ledger.csv"], form[action$="ledger.csv"] button').first.click()
 
 
 def own(world, visitor):

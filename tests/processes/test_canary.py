@@ -43,6 +43,7 @@ def live_through_trouble(stack, key):
         shown = trouble(stack, browser, key, uid)
     shown |= {path: browser.get(path).text for path in PAGES}
     shown |= {path: browser.get(path).text for path in (f"/engines/{uid}/{dialog}" for dialog in DIALOGS)}
+    shown["ledger"] = browser.post("/cloud-time/ledger.csv", data=csrf(browser)).text or "(nothing)"
     for kind in ("csv", "jsonl"):
         shown[kind] = browser.post("/audit/export/", data={"format": kind, **csrf(browser)}).text
     return shown | {"stream": stream.heard}

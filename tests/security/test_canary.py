@@ -121,12 +121,15 @@ def loses_its_database(api, monkeypatch):
 
 
 ASKED = ["GET /me", "POST /engines/list", "GET /engines/releases", "POST /apikeys", "GET /billing/balance"]
+ABOUT_KEYS = (
+    "keys", "key-revoke", "engine", "engine-extend", "engine-update", "engine-types", "engine-new", "connections",
+    "connection", "cloud-time", "audit", "operation", "account",
+)  # fmt: skip
 TROUBLES = {
     "nothing": lambda *_: None,
     "401": refuses,
     "403": fails_with(403),
     "500": fails_with(500),
-    "reset": is_cut("reset"),
     "reset after": is_cut("reset after"),
     "a bug": breaks_inside,
     "no database": loses_its_database,
@@ -148,7 +151,7 @@ def test_nothing_tells_the_key_whatever_breaks(world, api, tracker, monkeypatch,
         refresh(pk, now=clock.now())
     except (RuntimeError, OperationalError) as error:
         tracker.told.append(with_locals(error))
-    for name in [name for name, methods in TABLE.items() if "GET" in methods and name != "live"]:
+    for name in ABOUT_KEYS if trouble != "nothing" else [name for name in TABLE if name != "live"]:
         shown.append(ask(browser, world, name, "GET", "ada"))
     for kind in ("csv", "jsonl"):
         answer = browser.post("/audit/export/", {"format": kind})
@@ -157,7 +160,7 @@ def test_nothing_tells_the_key_whatever_breaks(world, api, tracker, monkeypatch,
     assert [page[:200] for page in said if shown_in(page)] == []
     assert [line[:300] for line in tracker.told if shown_in(line)] == []
     assert tracker.exceptions > 0 or trouble not in ("a bug", "no database")
-    assert api.requests or trouble in ("401", "reset", "a bug")
+    assert api.requests or trouble in ("401", "a bug")
 
 
 @pytest.mark.parametrize("trouble", ["nothing", "401", "500", "reset after", "a bug"])
@@ -191,7 +194,8 @@ def test_no_table_holds_it(world):
             assert not shown_in(str(cursor.fetchall())), table
 
 
-def test_no_command_says_it(world, settings, capfd):
+def test_no_command_says_it(world, settings, capfd, tmp_path):
+    settings.DATA_DIR = tmp_path  # checkpoints are files
     settings.VAULT_KEYS = f"n1:{base64.b64encode(b'n' * 32).decode()},{settings.VAULT_KEYS}"
     for command, *words in (["rotate_vault_keys"], ["verify_audit"], ["verify_audit", "--json"], ["checkpoint_audit"]):
         try:

@@ -10,6 +10,7 @@ FILES = [path for room in ("portal", "engines") for path in sorted((ROOT / room)
 PUT_TOGETHER = {
     "portal/audit/guard.py": "triggers, for tables that the code names",
     "portal/audit/rows.py": "the two databases' words for the same columns",
+    "portal/accounts/expired.py": "the name of a setting's table",
     "engines/controlplane/dispatch.py": "the statuses of an enum",
 }
 
