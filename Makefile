@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 export SECONDS SEED
-.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser check nemesis bench lock screenshots clean
+.PHONY: help run test test-sqlite test-postgres test-processes test-processes-postgres test-beside test-nemesis test-browser check nemesis bench lock screenshots clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 32
@@ -34,7 +34,11 @@ help:
 run: $(VENV)/run.stamp ## start everything on this machine; Ctrl-C stops it
 	@$(BIN)/python manage.py up
 
-test: test-sqlite test-postgres test-processes test-processes-postgres test-nemesis test-browser ## run all tests
+test: test-sqlite test-postgres test-processes test-beside test-browser ## run all tests
+
+# Both wait more than they work.
+test-beside: $(VENV)/test.stamp
+	@$(MAKE) test-nemesis & nemesis=$$!; $(MAKE) test-processes-postgres; rest=$$?; wait $$nemesis && exit $$rest
 
 test-sqlite: $(VENV)/test.stamp ## the tests in one process, on SQLite
 	$(BIN)/python -m pytest $(UNIT)
@@ -56,12 +60,12 @@ check: $(VENV)/test.stamp $(VENV)/runtime.stamp ## format, lint, types, migratio
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(VENV)/check
-	$(DEPLOYED) $(BIN)/mypy portal engines
-	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
-	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-file $(VENV)/sbom.cdx.json $(VENV)/runtime
-	$(BIN)/python -m tests.vulnerabilities $(VENV)/runtime
+	$(DEPLOYED) $(BIN)/mypy portal engines & types=$$!; ( set -ex; \
+	$(DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run; \
+	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING; \
+	$(DEPLOYED) $(VENV)/runtime/bin/python -m tests.runtime; \
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-file $(VENV)/sbom.cdx.json $(VENV)/runtime; \
+	$(BIN)/python -m tests.vulnerabilities $(VENV)/runtime ); rest=$$?; wait $$types && exit $$rest
 
 lock: $(VENV)/test.stamp ## write what pyproject.toml asks for, and what that needs, with hashes; UPGRADE=1 takes newer ones
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
