@@ -48,9 +48,9 @@ class Verb(TextChoices):
     UPDATE = "update", "Update"
     RESTART = "restart", "Restart"
     STOP = "stop", "Stop"
+    EXTEND = "extend", "Extend"
     RENAME = "rename", "Rename"
     DELETE = "delete", "Delete"
-    EXTEND = "extend", "Extend"
     CREATE = "create", "Create"
 
 

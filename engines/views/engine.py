@@ -22,8 +22,6 @@ from portal import clock
 from portal.http import PortalRequest, vary_on_htmx
 
 RECENT = 10
-# What an engine mostly cannot be asked stands last: the reason beside it takes the rest of the line.
-SHOWN = (*(verb for verb in Verb if verb not in (Verb.CREATE, Verb.DELETE)), Verb.DELETE)
 
 
 @require_safe
@@ -58,7 +56,7 @@ def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> l
     """Return every verb with its address, and why this person cannot use it now."""
     key = key_of(request, found.connection)
     shown = []
-    for verb in SHOWN:
+    for verb in [verb for verb in Verb if verb != Verb.CREATE]:
         refused = why_not(verb, found, role=request.membership.role, key=key, opened=opened, may_wait=True)
         url = reverse(f"engine-{verb}", args=[found.uid])
         shown.append(
