@@ -82,7 +82,7 @@ OWN: dict[str, tuple[Known, ...]] = {
     "drain_engine": (OFFLINE, CONFLICT),
     "update_engine": (OFFLINE, CONFLICT),
     "extend_engine": ((400, "validation_error"), (400, "extend_failed"), PAYMENT, CONFLICT, UNCLEAR),
-    "stop_engine": (CONFLICT,),
+    "stop_engine": (OFFLINE, CONFLICT),
     "restart_engine": (CONFLICT, (409, "restart_unsupported")),
     "transfer_engine": (CONFLICT,),
     "get_releases": ((502, "releases_unavailable"),),

@@ -1,10 +1,10 @@
 """Engines: ENGINES_API.md 2.1."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.timezone import now
-from ninja import Query, Router
+from ninja import Header, Query, Router
 
 from engines import wire
 from engines.controlplane import (
@@ -190,13 +190,14 @@ def extend_engine(request: HttpRequest, engine_id: str, asked: s.ExtendIn | None
 
 @router.post("/engines/{engine_id}/stop", response=ONE, auth=WRITE)
 @once
-def stop_engine(request: HttpRequest, engine_id: str) -> HttpResponse:
+def stop_engine(
+    request: HttpRequest, engine_id: str, only: Annotated[str, Header(alias=wire.ONLY_IF_CONNECTED)] = ""
+) -> HttpResponse:
     """Finish what runs, end, and give its machine back. An engine that is not connected is stopped at once.
 
     With `X-Only-If-Connected: true` one that lost its connection is left alone: 409 `engine_offline`.
     """
-    only = request.headers.get(wire.ONLY_IF_CONNECTED) == "true"
-    stop.request(engine(team_of(request), engine_id).pk, only_if_connected=only)
+    stop.request(engine(team_of(request), engine_id).pk, only_if_connected=only == "true")
     return shown(team_of(request), engine_id)
 
 
