@@ -3,6 +3,7 @@
 The word for it lies beside the released file: the process that put the version there, and the version.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -13,7 +14,10 @@ from engines.agent import installed
 from engines.agent.say import say
 from engines.agent.version import VERSION
 
-FINE = (0, 1)  # it was asked to end on this host, once or twice
+# Exit codes that say nothing about the version: it was asked to end on this host, once or twice; a newer process took
+# its place; an older one still has its state (engine.DONE, FORCED, REPLACED, LOCKED).
+FINE = (0, 1, 3, 4)
+_proven = False  # this process was welcome once
 
 
 def previous(file: Path) -> Path:
@@ -35,8 +39,11 @@ def believe(file: Path) -> None:
 
 def welcomed() -> None:
     """The control plane has taken this process in: this version works."""
+    global _proven
     if installed.FILE is not None and in_doubt():
-        believe(installed.FILE)
+        with contextlib.suppress(OSError):  # the file is another user's, who put the version there
+            believe(installed.FILE)
+    _proven = True
 
 
 def run(main: Callable[[], int]) -> int:
@@ -58,7 +65,7 @@ def run(main: Callable[[], int]) -> int:
 
 def in_doubt() -> bool:
     """Whether this process has to prove the version it runs. Another's doubts are its own, as long as it lives."""
-    if installed.FILE is None:
+    if installed.FILE is None or _proven:
         return False
     try:
         pid, _, version = _word(installed.FILE).read_text().partition(" ")

@@ -29,6 +29,8 @@ SECOND = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine back
 ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
 ABSENCE_SETTLES = timedelta(minutes=5)  # a machine that cannot be found for so long is gone
+UNKNOWN_THERE = "the cloud does not know this machine, though its engine is connected"
+LEAVING = (InstanceStatus.DELETING, InstanceStatus.DELETED)  # whatever a reading that began earlier says
 AT_ONCE = 20  # machines looked at in one round
 ROUND_SECONDS = 30.0  # after which a round begins with no other machine
 
@@ -213,6 +215,13 @@ def _observe(instance: Instance) -> None:
         return
     if deleting and machine.status != InstanceStatus.DELETING:
         provider.delete(instance.machine_id)  # it said yes and did not do it
+    with atomic():
+        states.locked(instance.engine_id)
+        if deleting or not Instance.objects.filter(pk=instance.pk, status__in=LEAVING).exists():
+            _note_found(instance, machine, deleting)
+
+
+def _note_found(instance: Instance, machine: Machine, deleting: bool) -> None:
     seldom = machine.status == InstanceStatus.ACTIVE and not deleting
     _note(
         instance,
@@ -242,23 +251,32 @@ def _terms(machine: Machine, instance: Instance) -> dict[str, Any]:
 def _missing(instance: Instance) -> None:
     """The cloud does not know a machine that nobody gave back: believe it once it has said so for a while.
 
-    Never of an engine that is connected, whose tasks would be cut: its machine is somewhere.
+    Never of an engine that is connected, whose tasks would be cut: its machine is somewhere. Once it is not, the while
+    begins anew.
     """
+    if Engine.objects.get(pk=instance.engine_id).online:
+        _note(instance, missing_since=None, error=UNKNOWN_THERE, next_at=now() + LOOK_OFTEN)
+        return
     since = instance.missing_since or now()
-    engine = Engine.objects.get(pk=instance.engine_id)
-    if now() - since >= ABSENCE_SETTLES and not engine.online:
+    if now() - since >= ABSENCE_SETTLES:
         clouds.provider(instance.cloud).delete(instance.machine_id)  # should it be there after all, it costs no more
-        _gone(instance)
+        _gone(instance, unless_connected=True)
         return
     error = f"the cloud has not known this machine since {since:%Y-%m-%d %H:%M:%S %Z}"
     _note(instance, missing_since=since, error=error, next_at=now() + LOOK_OFTEN)
 
 
-def _gone(instance: Instance) -> None:
+def begin_anew() -> None:
+    """Nobody looked before this process started, nor could engines connect: no machine has been missing until now."""
+    Instance.objects.filter(missing_since__isnull=False).update(missing_since=None)
+
+
+def _gone(instance: Instance, *, unless_connected: bool = False) -> None:
     with atomic():
         engine = states.locked(instance.engine_id)
-        _note(instance, status=InstanceStatus.DELETED)
-        _end(engine, instance)
+        if not (unless_connected and engine.online):
+            _note(instance, status=InstanceStatus.DELETED)
+            _end(engine, instance)
 
 
 def _end(engine: Engine, instance: Instance) -> None:

@@ -256,7 +256,8 @@ def _next(later: list[tuple[int, datetime]], since: datetime) -> dict[str, Any]:
 
 def _lasted(name: str, time: timedelta) -> dict[str, Any]:
     milliseconds = max(0, round(time.total_seconds() * 1000))
-    return {name: f"{milliseconds / 1000:g}s", f"{name}_ms": milliseconds}
+    seconds = f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+    return {name: f"{seconds}s", f"{name}_ms": milliseconds}
 
 
 def task_status(row: Task) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def settle(extension: Extension, *, again: bool = False) -> None:
     failpoint("extend.provider_said_yes")
     _close(extension, ExtensionState.DONE, lambda engine, team: _book(extension, engine, team))
     failpoint("extend.booked")
+    if extension.state == ExtensionState.REFUSED:
+        raise Refused(extension.error)
 
 
 def _close(extension: Extension, to: ExtensionState, effect: Callable[[Engine, Team], None], error: str = "") -> None:
@@ -124,9 +126,17 @@ def _close(extension: Extension, to: ExtensionState, effect: Callable[[Engine, T
         engine = states.locked(extension.engine_id)
         rows = Extension.objects.filter(pk=extension.pk, state=ExtensionState.HELD)
         team = money.locked(extension.team_id)
+        if to == ExtensionState.DONE and _is_leaving(engine):  # its spend limit was reached meanwhile
+            to, effect, error = ExtensionState.REFUSED, lambda engine, team: None, "Its machine is being given back."
         if rows.update(state=to, error=error[:2000], settled_at=now()) == 1:
+            extension.state, extension.error = to, error
             money.release(team, extension.cost_microcents)
             effect(engine, team)
+
+
+def _is_leaving(engine: Engine) -> bool:
+    instance = states.instance_of(engine)
+    return instance is None or instance.tear_down or instance.status == InstanceStatus.DELETED
 
 
 def _book(extension: Extension, engine: Engine, team: Team) -> None:

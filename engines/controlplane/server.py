@@ -98,6 +98,7 @@ async def _live(receive: Receive, send: Send) -> None:
     await receive()
     try:
         left = await on_rows(sessions.forget_own)
+        await on_rows(cloud.begin_anew)
         log.info("let go of %d sessions that an earlier process left", left)
         loops = [
             _sweep(DISPATCHER, SWEEP_SECONDS, dispatch.run),

@@ -24,7 +24,7 @@ HEARTBEAT_SECONDS = 10.0
 TICK_SECONDS = 2.0  # a wake-up that was lost costs at most this
 LEAST_PAUSE = 0.1  # between two looks: a burst of changes is one event
 MOST_PER_KEY = 50
-MOST_REMEMBERED = 1000  # documents of one stream, to tell news from repetition
+MOST_REMEMBERED = 10_000  # documents of one stream, to tell news from repetition
 LINES = ("application/x-ndjson", "application/jsonl")
 EVENTS = "text/event-stream"
 

@@ -578,6 +578,53 @@ def test_a_machine_whose_engine_is_connected_is_not_gone_whatever_the_cloud_says
     assert (rented.row.state, Instance.objects.get(engine=rented.id).status) == ("running", "active")
 
 
+def test_it_has_its_while_anew_once_its_engine_hangs_up(rented, cloud, later):
+    cloud.machines.clear()
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    look_again()
+    rented.hang_up()
+    look_again()
+    assert (rented.row.state, cloud.count("delete")) == ("running", 0)
+
+
+def test_and_once_the_api_was_started_anew(rented, cloud, later):
+    cloud.machines.clear()
+    rented.hang_up()
+    look_again()
+    later(machines.ABSENCE_SETTLES.total_seconds() + 1)
+    machines.begin_anew()
+    look_again()
+    assert (rented.row.state, cloud.count("delete")) == ("running", 0)
+
+
+def test_a_reading_that_began_before_the_machine_was_given_back_does_not_bring_it_back(rented, cloud, monkeypatch):
+    found = cloud.info
+
+    def info(machine_id):
+        machine = found(machine_id)
+        Instance.objects.filter(engine=rented.id).update(status="deleting")
+        return machine
+
+    monkeypatch.setattr(cloud, "info", info)
+    look_again()
+    assert Instance.objects.get(engine=rented.id).status == "deleting"
+
+
+def test_an_extension_of_a_machine_that_is_given_back_meanwhile_costs_nothing(caller, rented, cloud, team, monkeypatch):
+    set_end = cloud.set_auto_delete
+
+    def set_auto_delete(*words):
+        Instance.objects.filter(engine=rented.id).update(tear_down=True)
+        return set_end(*words)
+
+    monkeypatch.setattr(cloud, "set_auto_delete", set_auto_delete)
+    before = caller.get("/billing/balance").json()["balance"]
+    assert code(ask(caller, rented, 4)) == (400, "extend_failed")
+    assert caller.get("/billing/balance").json()["balance"] == before
+    check_books(team)
+
+
 def test_a_machine_that_the_list_still_has_is_not_gone(rented, cloud, monkeypatch, later):
     rented.hang_up()
     monkeypatch.setattr(cloud, "info", lambda machine_id: None)
