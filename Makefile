@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" pyproject.toml
 # Three at a time on two cores: they wait as much as they work. With PostgreSQL beside them, two.
-PROCESSES := -m processes -n 3 --dist loadfile
+PROCESSES := -m processes -n 3 --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5
 # Several API processes want PostgreSQL, so that is where they are tried.
 SEVERAL := tests/controlplane/test_two_processes.py tests/controlplane/test_relay.py
 # Drains and money on PostgreSQL; the rest of the process tests would only be repeated.
