@@ -123,6 +123,8 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
         return "Who asks cannot approve: somebody else must."
     if approver.unproven_since:  # it may be the account of who asks
         return "Nobody has vouched that your address is yours, so you cannot be the second person: see Team."
+    if proposal.requested_by.unproven_since:  # it may be the approver's own
+        return f"Nobody has vouched that the address of {proposal.requested_by} is theirs: see Team."
     if now > proposal.expires_at:
         return "It was not approved within 30 minutes. Ask again."
     if not shown or not proposal.digest == shown == digest(proposal):
