@@ -44,7 +44,7 @@ def propose(
 
     Raises limits.Frozen and limits.OverLimit: what the limits forbid, no approval allows. Raises request.Changed.
     """
-    team = Team.objects.select_for_update().get(pk=key.team_id)
+    team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)
     if earlier := Proposal.objects.of(team).filter(pk=quote.id).first():
         if (earlier.requested_by_id, earlier.reason, earlier.parameters) != (user.pk, reason, quote.parameters()):
             raise Changed
@@ -83,7 +83,7 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
 
     Raises NotApproved, limits.Frozen, limits.OverLimit, request.Busy. Approved twice, it is one operation.
     """
-    Team.objects.select_for_update().get(pk=proposal.team_id)
+    Team.objects.select_for_update(no_key=True).get(pk=proposal.team_id)
     proposal = Proposal.objects.select_related("engine__connection", "requested_by", "key").get(pk=proposal.pk)
     if proposal.state == Proposal.State.APPROVED:
         return Operation.objects.of(proposal.team).get(pk=proposal.pk)
