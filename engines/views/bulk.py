@@ -216,7 +216,7 @@ def shown(
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:
     """Return whose paid time may end before their tasks do, until when that was looked at, and where to extend them."""
     found = overruns(request, made, form)
-    asked = urlencode([("uid", each.engine.uid) for each in found[:TICKED]])
+    asked = urlencode([("uid", each.engine.uid) for each in found[: many.MOST]])  # what ends first
     return {
         "overruns": found,
         "overruns_more": max(0, len(found) - SHOWN),
