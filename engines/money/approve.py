@@ -44,7 +44,7 @@ def propose(
 
     Raises limits.Frozen and limits.OverLimit: what the limits forbid, no approval allows. Raises request.Changed.
     """
-    team = Team.objects.select_for_update().get(pk=key.team_id)
+    team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)
     if earlier := Proposal.objects.of(team).filter(pk=quote.id).first():
         if (earlier.requested_by_id, earlier.reason, earlier.parameters) != (user.pk, reason, quote.parameters()):
             raise Changed
@@ -83,7 +83,7 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
 
     Raises NotApproved, limits.Frozen, limits.OverLimit, request.Busy. Approved twice, it is one operation.
     """
-    Team.objects.select_for_update().get(pk=proposal.team_id)
+    Team.objects.select_for_update(no_key=True).get(pk=proposal.team_id)
     proposal = Proposal.objects.select_related("engine__connection", "requested_by", "key").get(pk=proposal.pk)
     if proposal.state == Proposal.State.APPROVED:
         return Operation.objects.of(proposal.team).get(pk=proposal.pk)
@@ -123,6 +123,8 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
         return "Who asks cannot approve: somebody else must."
     if approver.unproven_since:  # it may be the account of who asks
         return "Nobody has vouched that your address is yours, so you cannot be the second person: see Team."
+    if proposal.requested_by.unproven_since:  # it may be the approver's own
+        return f"Nobody has vouched that the address of {proposal.requested_by} is theirs: see Team."
     if now > proposal.expires_at:
         return "It was not approved within 30 minutes. Ask again."
     if not shown or not proposal.digest == shown == digest(proposal):

@@ -94,7 +94,7 @@ def rent(
     order: Order, reason: str, *, user: User, key: StoredKey, origin: Origin, now: datetime, approved_name: str = ""
 ) -> Operation:
     """Record the order of a machine at the key's connection, and hold its cost. Otherwise as `buy`."""
-    team = Team.objects.select_for_update().get(pk=key.team_id)
+    team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)
     wish = Wish(order.id, Verb.CREATE, reason, DEADLINE, order.parameters())
     if earlier := Operation.objects.of(team).filter(pk=order.id).first():
         return _same(earlier, wish, None, user)

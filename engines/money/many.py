@@ -110,14 +110,15 @@ def buy_all(
 def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
     """Cancel what was not armed yet, and end what waits for a second person; return how many that were."""
     taken = 0
+    # First: what a second person approves before that is an operation, and found below.
+    for proposal in waiting(batch, now):
+        with suppress(approve.NotApproved):
+            approve.reject(proposal, "Stopped with the rest of the batch.", by=by, now=now)
+            taken += 1
     rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=(State.REQUESTED, State.CHECKING))
     for operation in rows.select_related("team", "engine__connection", "extension"):
         with suppress(Moved):  # armed just now, or ended
             cancel(operation, by=by)
-            taken += 1
-    for proposal in waiting(batch, now):
-        with suppress(approve.NotApproved):
-            approve.reject(proposal, "Stopped with the rest of the batch.", by=by, now=now)
             taken += 1
     return taken
 

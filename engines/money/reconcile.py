@@ -132,8 +132,16 @@ class OwnWord(Exception):
 
 def own_word(operation: Operation, user: User) -> str:
     """Say why somebody else must settle it; "" if this person may."""
-    if operation.requested_by_id == user.pk and limits.needs_approval(operation.team, operation.extension.cost):
+    if not limits.needs_approval(operation.team, operation.extension.cost):
+        return ""
+    asker = operation.requested_by
+    if asker == user:
         return "It is your own purchase, and above the approval limit: somebody else must say what became of it."
+    for who in (user, asker):
+        if who and who.unproven_since:  # both accounts may be one person's
+            return (
+                f"It is above the approval limit, and nobody has vouched that the address of {who} is theirs: see Team."
+            )
     return ""
 
 

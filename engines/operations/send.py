@@ -41,6 +41,7 @@ class Outcome:
     wait: timedelta = timedelta(0)  # before it is sent again
     answer: dict[str, Any] = field(default_factory=dict)
     counts: bool = True  # as a send
+    alone: bool = False  # waits: it says nothing of the API's other engines
 
 
 HELD_UP = Outcome(State.REQUESTED, "The worker was held up and sent nothing. Trying again.")
@@ -184,7 +185,8 @@ def unread(error: errors.ApiError, operation: Operation, key: StoredKey, now: da
     wait = min(max(FIRST_PAUSE, (now - operation.requested_at) / 2), LONGEST_PAUSE)
     asked = timedelta(seconds=error.retry_after or 0.0)
     note = f"{error} The engine is read before this is sent. Trying again."
-    return Outcome(State.REQUESTED, note, max(wait, asked), answer, counts=False)
+    of_all = isinstance(error, errors.NotSent) or error.status == 429 or error.retry_after is not None
+    return Outcome(State.REQUESTED, note, max(wait, asked), answer, counts=False, alone=not of_all)
 
 
 def answer_of(error: errors.ApiError) -> dict[str, Any]:

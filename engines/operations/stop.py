@@ -12,7 +12,8 @@ from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import Behaviour, Judgement, progress_of, unsettled
+from engines.operations.behaviour import GRACE, Behaviour, Judgement, progress_of, unsettled
+from engines.wire import moment
 
 OFFLINE_NOW = (
     "The engine went offline before this was sent, and an engine that is offline is stopped at once, with what may "
@@ -24,6 +25,8 @@ BACK = (
 )
 GIVEN_BACK = ("deleting", "deleted")  # a machine that costs nothing any more, contract 3.9
 KEPT = "The engine is stopped, but its rented machine is still there and goes on costing."
+GIVING_BACK = 3 * GRACE  # for an API that is still giving the machine back, since the engine was seen stopped
+UNDER_WAY = (State.WORKING, State.LOST_CONTACT, State.STUCK)
 SILENT = (
     "The engine went silent while it finished its tasks. They are not given up: it goes on when the engine is back."
 )
@@ -76,7 +79,7 @@ class Stop(Behaviour):
         progress = {**progress_of(engine), "ended": ended}
         match engine.status:
             case EngineStatus.STOPPED if _costs(engine) and not ended:
-                return self._kept(operation, now)
+                return self._kept(operation, progress, now)
             case EngineStatus.STOPPED:
                 return Judgement(State.SUCCEEDED, "The engine has stopped.", progress)
             case "deleted":
@@ -84,14 +87,19 @@ class Stop(Behaviour):
             case EngineStatus.STOPPING | EngineStatus.DRAINING:
                 return Judgement(State.WORKING, "", progress)
             case EngineStatus.DISCONNECTED if operation.parameters.get("online"):
-                return Judgement(State.LOST_CONTACT, SILENT)
+                return Judgement(State.LOST_CONTACT, SILENT, progress)
             case EngineStatus.RUNNING if operation.state in (State.WORKING, State.LOST_CONTACT):
                 return Judgement(State.NEEDS_ATTENTION, BACK, progress)
         return unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
 
-    def _kept(self, operation: Operation, now: datetime) -> Judgement:
+    def _kept(self, operation: Operation, progress: dict[str, Any], now: datetime) -> Judgement:
         """It was drained, or stopped before: that it is stopped is no effect of this, which is about its machine."""
-        judgement = unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
+        if operation.state in UNDER_WAY:
+            since = moment(operation.progress.get("stopped", "")) or now
+            state = State.NEEDS_ATTENTION if now - since > GIVING_BACK else State.WORKING
+            judgement = Judgement(state, "", {**progress, "stopped": since.isoformat()})
+        else:
+            judgement = unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
         return replace(judgement, note=KEPT) if judgement.state == State.NEEDS_ATTENTION else judgement
 
 

@@ -215,11 +215,14 @@ class Clients:
 
 
 def _pause(batch_id: uuid.UUID, ended: list[tuple[Operation, Outcome]]) -> bool:
-    """Have the whole batch wait where the API asked for time or did not answer; say whether that was so."""
+    """Have the whole batch wait where the API asked for time or did not answer; say whether that was so.
+
+    One engine that cannot be read waits alone: it may never be read.
+    """
     waits = {
         operation.connection.pk: TROUBLE if outcome.state == State.UNKNOWN else outcome.wait
         for operation, outcome in ended
-        if outcome.state in (State.UNKNOWN, State.REQUESTED) and outcome != HELD_UP
+        if outcome.state in (State.UNKNOWN, State.REQUESTED) and outcome != HELD_UP and not outcome.alone
     }
     for connection_id, wait in waits.items():
         until = clock.now() + wait

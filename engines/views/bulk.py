@@ -53,8 +53,7 @@ def confirm(request: PortalRequest, verb: Verb) -> HttpResponse:
     if request.method == "POST":
         with transaction.atomic():
             # Of two who confirm at once, the second finds what the first has taken of the guard's room.
-            # (A purchase locks more; to ask for that later could wait for somebody who waits for us.)
-            Team.objects.select_for_update(no_key=verb != Verb.EXTEND).get(pk=request.team.pk)
+            Team.objects.select_for_update(no_key=True).get(pk=request.team.pk)
             return confirmed(request, planned(request, verb, rows, earlier), filters, earlier)
     made = planned(request, verb, rows, earlier)
     return shown(request, made, filters, form_for(request, made, earlier=earlier))
@@ -217,7 +216,7 @@ def shown(
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:
     """Return whose paid time may end before their tasks do, until when that was looked at, and where to extend them."""
     found = overruns(request, made, form)
-    asked = urlencode([("uid", each.engine.uid) for each in found[:TICKED]])
+    asked = urlencode([("uid", each.engine.uid) for each in found[: many.MOST]])  # what ends first
     return {
         "overruns": found,
         "overruns_more": max(0, len(found) - SHOWN),

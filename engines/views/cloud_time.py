@@ -265,7 +265,7 @@ def freeze(request: PortalRequest) -> HttpResponse:
 @transaction.atomic
 def set_limits(request: PortalRequest) -> HttpResponse:
     """Set the limits: an admin to anything, Billing up to the ceiling."""
-    Team.objects.select_for_update().get(pk=request.team.pk)
+    Team.objects.select_for_update(no_key=True).get(pk=request.team.pk)
     return amend(request, LimitsForm(request.POST, **bounds(request)), Limits, "cloudtime.limits")
 
 

@@ -100,7 +100,7 @@ def remove(request: PortalRequest, connection: Connection) -> HttpResponse:
 
 def held(connection: Connection) -> dict[str, int]:
     """As `consequences`, and nothing more is bought there until the transaction ends."""
-    Team.objects.select_for_update().get(pk=connection.team_id)
+    Team.objects.select_for_update(no_key=True).get(pk=connection.team_id)
     return consequences(connection)
 
 

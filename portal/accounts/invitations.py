@@ -183,7 +183,7 @@ def _open(request: PortalRequest, number: int) -> Invitation:
 
 
 def _locked(team: Team) -> Team:
-    return Team.objects.select_for_update().get(pk=team.pk)
+    return Team.objects.select_for_update(no_key=True).get(pk=team.pk)
 
 
 def _renew(row: Invitation) -> None:

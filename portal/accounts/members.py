@@ -50,7 +50,7 @@ def remove(request: PortalRequest, number: int) -> Membership:
 
 def _locked(team: Team, number: int) -> Membership:
     # All changes of a team wait for its row: of two last admins, only one can go at a time.
-    Team.objects.select_for_update().get(pk=team.pk)
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
     return Membership.objects.select_related("user", "team").get(team=team, pk=number)
 
 

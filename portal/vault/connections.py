@@ -17,7 +17,7 @@ class Taken(Exception):
 @transaction.atomic
 def add(team: Team, name: str, url: str, *, by: User | None, origin: Origin | None = None) -> Connection:
     """Add a connection to an address that `addresses.checked` returned. Raises Taken."""
-    Team.objects.select_for_update().get(pk=team.pk)
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
     _free(team, url)
     connection = Connection.objects.create(team=team, name=name, base_url=url)
     _record(connection, "connection.added", by, origin, after={"name": name, "address": url})
@@ -30,7 +30,7 @@ def change(connection: Connection, name: str, url: str, *, by: User, origin: Ori
 
     Another address drops all its keys: they were entrusted to the old one.
     """
-    Team.objects.select_for_update().get(pk=connection.team_id)
+    Team.objects.select_for_update(no_key=True).get(pk=connection.team_id)
     row = Connection.objects.select_for_update().get(pk=connection.pk)
     before = {"name": row.name, "address": row.base_url}
     after = {"name": name, "address": url}

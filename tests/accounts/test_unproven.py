@@ -2,10 +2,15 @@
 
 import io
 import re
+from datetime import timedelta
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.core import mail
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
 
 from portal.accounts import invitations
 from portal.accounts.models import Invitation, Membership, User
@@ -111,3 +116,12 @@ def test_joining_changes_nothing_else_of_an_account_that_is_there(shown, client,
     User.objects.filter(email=NINA).update(name="Nina Newman")
     invitations.accept(request, Invitation.objects.get(accepted_at=None), stale, proven=proven)
     assert nina().name == "Nina Newman"
+
+
+@pytest.mark.parametrize(("days", "doubted"), [(0, True), (1, False)])
+def test_an_upgrade_doubts_only_accounts_that_an_invitation_made(shown, client, days, doubted):
+    client.post(shown, NEW)
+    User.objects.update(unproven_since=None, date_joined=F("date_joined") - timedelta(days=days))
+    migration = import_module("portal.accounts.migrations.0004_unproven_addresses")
+    migration.doubt_the_invited(apps, connection.schema_editor())
+    assert (nina().unproven_since is not None) == doubted

@@ -143,6 +143,15 @@ def test_who_may_extend_many_gets_one_link_for_them(client_of, ada, acme_connect
     assert "rented-0" in words(browser.get("/engines/many/extend/?uid=eng_0"))
 
 
+def test_the_link_for_many_has_no_more_than_are_extended_at_once(client_of, ada, acme_connection, fleet, monkeypatch):
+    monkeypatch.setattr("engines.money.many.MOST", 1)
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
+    browser, path = client_of(ada), MANY.format("drain")
+    page = browser.post(path, form(browser.get(path), deadline="6", despite="on"))
+    assert "The paid time of 2 engines may end first." in words(page)
+    assert 'href="/engines/many/extend/?uid=eng_0"' in page.content.decode()
+
+
 def test_a_longer_deadline_of_many_is_said_before_it_is_asked(olgas, fleet):
     path = MANY.format("drain")
     sent = form(olgas.get(path), deadline="6", despite="on") | {"told": "2"}

@@ -170,7 +170,32 @@ def test_one_that_cannot_be_read_before_it_is_sent_again_was_not_sent(begin, api
     api.trouble[f"GET /engines/{first.engine.uid}"] = (500, "internal_error")
     send_batch(batch.pk, clock.now())
     first.refresh_from_db()
-    assert (first.state, first.attempts, posts(api)) == ("requested", 1, [])
+    assert (first.state, first.attempts) == ("requested", 1)
+    assert f"POST /engines/{first.engine.uid}/drain" not in posts(api)
+
+
+def test_one_that_cannot_be_read_does_not_hold_up_the_rest(begin, api):
+    batch = begin()
+    Operation.objects.update(attempts=1)  # read before it is sent again
+    first = Operation.objects.order_by("next_at", "pk").first()
+    api.trouble[f"GET /engines/{first.engine.uid}"] = (500, "internal_error")
+    send_batch(batch.pk, clock.now())
+    first.refresh_from_db()
+    assert states() == {"requested": 1, "accepted": NUMBER - 1}
+    assert first.state == "requested"
+    assert first.next_at > clock.now()
+
+
+@pytest.mark.parametrize("answer", [(429, "rate_limited"), (503, "unavailable", ("Retry-After", "7")), "away"])
+def test_an_api_that_asks_for_a_pause_while_it_is_read_gets_one(begin, api, answer):
+    batch = begin()
+    Operation.objects.update(attempts=1)
+    if answer == "away":
+        api.close()
+    api.trouble |= {f"GET /engines/{uid}": answer for uid in api.engines}
+    send_batch(batch.pk, clock.now())
+    assert len(api.requests) == (0 if answer == "away" else 1)
+    assert not Operation.objects.filter(next_at__lte=clock.now()).exists()
 
 
 def test_a_worker_that_came_too_late_changes_nothing(begin, api):

@@ -219,6 +219,29 @@ def test_a_machine_that_is_still_rented_is_no_success_however_stopped_its_engine
     assert "goes on costing" in operation.note
 
 
+@pytest.mark.parametrize("before", ["working", "lost_contact"])
+def test_a_machine_that_is_kept_after_its_engine_finished_asks_a_person(asked, later, before):
+    operation = put(asked(Verb.STOP, online=True), before)
+    seen = []
+    for seconds in (3600, 3640, 3670):  # its tasks took an hour
+        later["now"] = at = NOW + timedelta(seconds=seconds)
+        read(operation.engine.connection, dto(status="stopped", **MACHINE), at=at)
+        operation.refresh_from_db()
+        seen.append(operation.state)
+    assert seen == ["working", "working", "needs_attention"]
+    assert "goes on costing" in operation.note
+
+
+def test_an_engine_that_was_silent_after_it_was_seen_stopping_has_stopped(asked):
+    operation = put(asked(Verb.STOP, online=True), "accepted")
+    states = []
+    for seconds, status in enumerate(["stopping", "disconnected", "stopped"], 30):
+        read(operation.engine.connection, dto(status=status, **MACHINE), at=NOW + timedelta(seconds=seconds))
+        operation.refresh_from_db()
+        states.append(operation.state)
+    assert states == ["working", "lost_contact", "succeeded"]
+
+
 @pytest.mark.parametrize("machine", [None, {"cloud": "local", "status": "deleting"}])
 def test_a_machine_that_is_given_back_ends_the_stop(asked, machine):
     assert after(asked(Verb.STOP), "unknown", status="stopped", instance=machine) == State.SUCCEEDED

@@ -17,14 +17,14 @@ from django.db.models import Count
 
 from engines import snapshots
 from engines.models import Engine, LedgerEntry, Operation
-from engines.money import approve, limits
+from engines.money import approve, limits, reconcile
 from engines.money.models import Limits, Proposal
 from engines.operations.moves import Decider
 from engines.operations.request import Busy
 from engines.operations.send import send as wake
 from engines.tasks import wake as wake_task
 from portal import rates
-from portal.accounts.models import Membership
+from portal.accounts.models import Membership, User
 from portal.accounts.roles import Role
 from portal.celery import app
 from portal.vault.models import StoredKey
@@ -199,6 +199,22 @@ def test_e31_nobody_approves_whose_account_may_be_that_of_who_asks(proposal, ada
     with pytest.raises(approve.NotApproved, match="Nobody has vouched"):
         approving(proposal, ada, clock)
     assert api.posts() == []
+
+
+def test_e31_nobody_approves_what_an_account_asked_that_may_be_their_own(proposal, bill, ada, clock, api):
+    User.objects.filter(pk=bill.pk).update(unproven_since=NOON)
+    with pytest.raises(approve.NotApproved, match="Nobody has vouched"):
+        approving(proposal, ada, clock)
+    assert api.posts() == []
+
+
+@pytest.mark.parametrize("who", ["bill", "ada"])
+def test_e31_above_the_limit_two_accounts_that_may_be_one_persons_settle_nothing(proposal, bill, ada, clock, who):
+    operation = approving(proposal, ada, clock)
+    assert reconcile.own_word(operation, ada) == ""
+    User.objects.filter(email__startswith=who).update(unproven_since=NOON)
+    operation = fresh(operation)
+    assert "nobody has vouched" in reconcile.own_word(operation, User.objects.get(pk=ada.pk))
 
 
 @pytest.mark.parametrize("who", ["bill", "ada"])

@@ -7,10 +7,12 @@ from html import unescape
 import pytest
 
 from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
+from engines.money import approve as approvals
 from engines.money import limits, many
+from engines.operations.moves import Decider
 from engines.operations.request import Busy
 from portal.vault.models import Connection
-from tests.money.conftest import NOON, ask, fresh, key_of, seen, sweep
+from tests.money.conftest import NOON, ORIGIN, ask, fresh, key_of, seen, sweep
 
 PATH = "/engines/many/extend/"
 ALL = "?all=1&hours=3"
@@ -245,6 +247,17 @@ def test_what_waits_for_a_second_person_is_stopped_with_the_rest(proposed, clien
         ("rejected", "Stopped with the rest of the batch.")
     }
     assert Operation.objects.count() == 0
+
+
+def test_what_is_approved_while_the_rest_is_stopped_is_stopped_too(proposed, ada, bill, clock, monkeypatch):
+    def first_approved(proposal, *args, **more):
+        approvals.approve(proposal, proposal.digest, by=Decider(ada, ORIGIN), now=clock.now())
+        return reject(proposal, *args, **more)
+
+    reject = approvals.reject
+    monkeypatch.setattr("engines.money.approve.reject", first_approved)
+    many.take_back(proposed, by=Decider(bill, ORIGIN), now=clock.now())
+    assert list(Operation.objects.values_list("state", flat=True)) == ["cancelled"] * 3
 
 
 def test_an_operator_stops_no_purchases(proposed, client_of, olga):

@@ -44,3 +44,15 @@ def test_nothing_is_asked_of_the_database_in_words_of_its_own():
 def test_no_certificate_is_taken_on_trust():
     words = re.compile(r"verify\s*=\s*False|CERT_NONE|_create_unverified_context|check_hostname\s*=\s*False")
     assert [str(path) for path in FILES if words.search(path.read_text())] == []
+
+
+def test_whoever_locks_a_team_lets_others_write_rows_that_name_it():
+    """An audit entry names its team: who holds the log’s end would wait for who holds the team and wants the log."""
+    held = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in FILES
+        for name, node in calls(path)
+        if name == "select_for_update" and ast.unparse(node.func).startswith("Team.objects")
+        if "no_key=True" not in ast.unparse(node)
+    ]
+    assert held == []

@@ -70,7 +70,7 @@ def join(user: User, slug: str, role: str) -> None:
     else:
         prove(user)
     team, _ = Team.objects.get_or_create(slug=slug, defaults={"name": slug})
-    Team.objects.select_for_update().get(pk=team.pk)  # as for each change of who is in it
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)  # as for each change of who is in it
     member = Membership.objects.filter(user=user, team=team).first()
     if member and role != Role.ADMIN:
         leave_an_admin(member)
