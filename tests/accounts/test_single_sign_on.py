@@ -6,6 +6,7 @@ import time
 
 import pytest
 import time_machine
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
@@ -311,6 +312,34 @@ def test_a_sign_in_for_which_the_provider_asked_nobody_confirms_nothing(client, 
     go(client, provider)
     assert is_in(client)
     assert client.get("/accounts/passkeys/add/")["Location"].startswith("/accounts/confirm/")
+
+
+@pytest.fixture
+def passwordless(client, provider, olga):
+    """Olga, just signed in by a provider that does not say when it asked her; she has nothing else to confirm with."""
+    linked(olga, provider)
+    User.objects.filter(pk=olga.pk).update(password="!")
+    provider.asked_anew = False
+    go(client, provider)
+    return client
+
+
+def test_who_has_no_way_to_confirm_sets_up_the_first_after_signing_in_and_nothing_else(passwordless):
+    added = [passwordless.get(path).status_code for path in ("/accounts/passkeys/add/", "/accounts/app/add/")]
+    assert added == [200, 200]
+    assert passwordless.get("/accounts/recovery-codes/new/").status_code == 302
+    assert passwordless.post("/accounts/sso/link/")["Location"].startswith("/accounts/confirm/")
+
+
+def test_ten_minutes_later_not_even_that(passwordless):
+    with time_machine.travel(time.time() + 601):
+        assert passwordless.get("/accounts/passkeys/add/")["Location"].startswith("/accounts/confirm/")
+
+
+def test_a_second_one_needs_the_first(passwordless, olga):
+    passkey = Authenticator(user=olga, type=Authenticator.Type.WEBAUTHN, data={"name": "Laptop"})
+    Authenticator.objects.bulk_create([passkey])  # without the signal that ends her other sessions
+    assert passwordless.get("/accounts/app/add/")["Location"].startswith("/accounts/confirm/")
 
 
 def test_a_confirmation_counts_from_when_the_provider_asked(provider, olga, confirmed):

@@ -16,6 +16,7 @@ from django.urls import reverse_lazy
 from portal.accounts.confirmed import recently_confirmed
 from portal.accounts.factors.forms import AddPasskeyForm
 from portal.accounts.factors.own import UNREADABLE
+from portal.accounts.factors.required import cannot_confirm
 from portal.http import PortalRequest
 from portal.vault.keys import Sealed
 
@@ -43,13 +44,14 @@ class NewRecoveryCodes(GenerateRecoveryCodesView):  # type: ignore[misc]
         return shown
 
 
-def page(view: type[Any], **settings: Any) -> Callable[..., HttpResponse]:
+def page(view: type[Any], *, adds: bool = False, **settings: Any) -> Callable[..., HttpResponse]:
     """The view behind step-up; what it changes and what the audit log says of it are one transaction."""
-    shown = recently_confirmed(transaction.atomic(view.as_view(**settings)))
+    bare = transaction.atomic(view.as_view(**settings))
+    shown = recently_confirmed(bare)
 
     def readable(request: PortalRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            return shown(request, *args, **kwargs)
+            return (bare if adds and cannot_confirm(request) else shown)(request, *args, **kwargs)
         except Sealed:
             messages.error(request, UNREADABLE)
             return redirect("account")
@@ -57,9 +59,9 @@ def page(view: type[Any], **settings: Any) -> Callable[..., HttpResponse]:
     return readable
 
 
-activate_app = page(ActivateApp)
+activate_app = page(ActivateApp, adds=True)
 deactivate_app = page(DeactivateTOTPView, success_url=ACCOUNT)
-add_passkey = page(AddPasskey)
+add_passkey = page(AddPasskey, adds=True)
 recovery_codes = page(ViewRecoveryCodesView)
 new_recovery_codes = page(NewRecoveryCodes)
 _remove_passkey = page(RemoveWebAuthnView, success_url=ACCOUNT, pk_url_kwarg="number")
