@@ -21,7 +21,7 @@ from portal.vault.models import Connection
 from tests.migrated import own_test_database
 
 ROOT = Path(__file__).parent
-# What the database has a say in: money, drains, the log, keys, and whatever two people may do at once. The rest is pages.
+# What the database has a say in: money, drains, the log, keys, and what two people may do at once. The rest is pages.
 STORED = tuple(ROOT / room for room in ("audit", "controlplane", "creating", "engines", "money", "vault"))
 STORED += tuple(ROOT / "accounts" / f"test_{name}.py" for name in ("factors", "invitations", "members", "unproven"))
 STORED += tuple(ROOT / "security" / f"test_{name}.py" for name in ("canary", "closed", "nulls"))
