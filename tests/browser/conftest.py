@@ -1,8 +1,10 @@
 """The whole product as processes, and a browser in front of it that remembers every complaint of its console."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connections
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import WAY_OUT, find
@@ -58,3 +60,16 @@ def visit(chromium, stack):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def elsewhere(ask):
+    """Ask the database in a thread of its own: Playwright's has an event loop."""
+
+    def and_close():
+        try:
+            return ask()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(and_close).result()

@@ -3,17 +3,15 @@
 The portal is served by this process: what it needs besides is Chromium alone.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from portal.audit.models import Entry
 from tests.browser.chromium import WAY_OUT, find
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.conftest import ARGUMENTS, elsewhere
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PASSWORD = "correct horse battery"
@@ -50,19 +48,6 @@ def phone(olga: Any, live_server: Any) -> Iterator[Page]:
         browser.close()
     errors = [one.text for one in heard if one.type == "error" and not one.location["url"].endswith("/live/")]
     assert errors + complaints == []
-
-
-def elsewhere(ask: Callable[[], Any]) -> Any:
-    """Ask the database in a thread of its own: Playwright's has an event loop."""
-
-    def and_close() -> Any:
-        try:
-            return ask()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(and_close).result()
 
 
 def sign_in(page: Page) -> None:

@@ -4,11 +4,9 @@ The portal is served by this process, with rows of every kind: what it needs bes
 """
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from django.db import connections
 from django.urls import resolve
 from playwright.sync_api import sync_playwright
 
@@ -20,7 +18,7 @@ from portal.accounts.models import Invitation, Membership, Team
 from portal.accounts.roles import Role
 from portal.vault.models import Connection, StoredKey
 from tests.browser.chromium import WAY_OUT, find
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.conftest import ARGUMENTS, elsewhere
 from tests.clock import Clock
 from tests.engines.scripted_api import ScriptedApi
 from tests.security.test_roles import browser_of
@@ -110,19 +108,6 @@ class Visitor:
         with self.page.expect_response(lambda response: response.request.method == "POST"):
             chosen.click()
         self.page.wait_for_load_state()
-
-
-def elsewhere(ask):
-    """Ask the database in a thread of its own: Playwright's has an event loop."""
-
-    def and_close():
-        try:
-            return ask()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(and_close).result()
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """D11: a real worker process is killed at each step of sending a drain. Another goes on within 20 seconds."""
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +10,9 @@ from engines.operations.sweep import due
 from portal import clock
 from portal.vault.models import Connection
 from tests.engines.conftest import dto, put
-from tests.money.test_crashes import database
+from tests.money.test_crashes import worker_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ROOT = Path(__file__).resolve().parents[2]
 DRAIN, READ = "POST /engines/eng_1/drain", "GET /engines/eng_1"
 
 
@@ -25,15 +21,8 @@ def killed_at(api, operation, held):
     """Have a worker process send the operation and die at a place; return the operation as it was left."""
 
     def kill(place):
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.money.crash_settings",
-            "DATABASE_URL": database(),
-            "FAILPOINTS": place,
-            "NOW": held.at.isoformat(),
-        }
-        command = [sys.executable, "-m", "tests.money.worker", str(operation.pk)]
-        assert subprocess.run(command, env=environment, cwd=ROOT, timeout=30, check=False).returncode == 137
+        ended = subprocess.run(**worker_of(operation, held, place), timeout=30, check=False)
+        assert ended.returncode == 137
         operation.refresh_from_db()
         return operation
 

@@ -31,21 +31,25 @@ def worker(clock):
     started = []
 
     def start(operation, failpoint=""):
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.money.crash_settings",
-            "DATABASE_URL": database(),
-            "FAILPOINTS": failpoint,
-            "NOW": clock.at.isoformat(),
-        }
-        command = [sys.executable, "-m", "tests.money.worker", str(operation.pk)]
-        started.append(subprocess.Popen(command, env=environment, cwd=ROOT))
+        started.append(subprocess.Popen(**worker_of(operation, clock, failpoint)))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.wait(10)
+
+
+def worker_of(operation, clock, failpoint):
+    """Say how to start a worker process that sends this operation and fails at that place."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.money.crash_settings",
+        "DATABASE_URL": database(),
+        "FAILPOINTS": failpoint,
+        "NOW": clock.at.isoformat(),
+    }
+    return {"args": [sys.executable, "-m", "tests.money.worker", str(operation.pk)], "env": environment, "cwd": ROOT}
 
 
 def database():
