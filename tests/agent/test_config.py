@@ -1,11 +1,13 @@
 """What an engine takes from flags, environment and file."""
 
+import asyncio
 import pickle
 
 import pytest
 
 from engines import wire
 from engines.agent.config import ApiKey, ConfigError, load
+from engines.agent.serve import serve
 
 FLAGS = {"api_url": "https://api.example.com/", "name": "gpu box 7"}
 ENVIRON = {"INFERENCE_API_KEY": "inf_secret", "XDG_STATE_HOME": "/state"}
@@ -34,6 +36,17 @@ def test_the_key_does_not_print():
 def test_the_key_is_not_pickled():
     with pytest.raises(TypeError):
         pickle.dumps(ApiKey("inf_secret"))
+
+
+def test_an_api_over_tls_has_its_socket_over_tls():
+    assert load(FLAGS, ENVIRON).socket_url == "wss://api.example.com"
+
+
+def test_that_a_key_travels_unprotected_is_said(tmp_path, capsys):
+    (tmp_path / "state").write_text("in the way: it ends at once")
+    flags = {"api_url": "http://api.example.com", "state_dir": str(tmp_path / "state")}
+    asyncio.run(serve(load({**FLAGS, **flags}, ENVIRON)))
+    assert "the key travels unprotected" in "".join(capsys.readouterr())
 
 
 def test_each_name_has_its_own_state_directory():
