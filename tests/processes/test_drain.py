@@ -24,11 +24,11 @@ def taken(log):
 def after_the_storm(stack):
     """200 tasks over four engines; one is drained, and the control plane is killed under way."""
     uids = {name: stack.engine(name, cpus=3) for name in FLEET}
+    # Named: another test's engine may still be there, and would take some.
+    workers = [f"{name}-cpu-{number}" for name in FLEET for number in range(3)]
     with stack.api() as api:
         tasks = [
-            api.post("/run", json={"app": "sleep", "input": {"seconds": 0.3 + number % 5 / 5}})
-            .raise_for_status()
-            .json()["id"]
+            api.post("/run", json=sleep(0.3 + number % 5 / 5, workers)).raise_for_status().json()["id"]
             for number in range(TASKS)
         ]
         wait_for(lambda: len(taken(stack.log("north"))) >= 5, 60, "five tasks taken by north")
@@ -43,6 +43,10 @@ def after_the_storm(stack):
         "logs": {name: stack.log(name) for name in FLEET},
         "code": code,
     }
+
+
+def sleep(seconds, workers):
+    return {"app": "sleep", "input": {"seconds": seconds}, "workers": workers}
 
 
 def all_ended(stack, tasks):
