@@ -41,8 +41,8 @@
     if (missed) announce(missed[0]);
   });
 
-  const enter = (next) => {
-    if (next === state) return;
+  const enter = (next, began = false) => {
+    if (next === state && !began) return;
     state = document.body.dataset.liveState = next;
     for (const place of document.querySelectorAll("[data-live-state]:not(body)")) {
       place.textContent = WORDS[next];
@@ -53,7 +53,7 @@
   // What any tab does with a message, whether it came from its stream or from the tab that holds one.
   const receive = (message) => {
     heardAt = Date.now();
-    if (message.state) enter(message.state);
+    if (message.state) enter(message.state, message.began);
     for (const topic of message.topics || []) dispatch(topic);
   };
 
@@ -65,7 +65,11 @@
   const open = () => {
     heardAt = Date.now();
     const opened = source = new EventSource(url);
-    opened.addEventListener("up", () => tell({ state: "live" }));
+    let began = true; // at its first word, for every tab: the stream before may have ended earlier
+    opened.addEventListener("up", () => {
+      tell({ state: "live", began });
+      began = false;
+    });
     opened.addEventListener("down", () => tell({ state: "polling" }));
     opened.onmessage = (event) => tell(JSON.parse(event.data));
     opened.onerror = () => {
