@@ -12,6 +12,7 @@ from django.db import connection, connections, transaction
 from django.test import Client
 from django.test.testcases import LiveServerThread
 
+from engines.api import client
 from engines.money.guard import LEDGER
 from portal import rates
 from portal.accounts.models import Membership, Team, User
@@ -100,6 +101,14 @@ class PromptServer(ThreadedWSGIServer):
 
 
 LiveServerThread.server_class = PromptServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prompt_retries():
+    """What the API did not answer is asked again at once; a Retry-After is waited for as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "PAUSE", (0.0, 0.0))
+        yield
 
 
 @pytest.fixture(autouse=True)

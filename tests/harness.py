@@ -123,9 +123,10 @@ class Stack:
         return found[0]["id"] if found else None
 
     def in_the_portal(self, uid):
-        """Wait until the portal knows the engine as running."""
+        """Wait until the portal knows the engine as running, with no pause between its readings of the fleet."""
         known = f"SELECT 1 FROM engines_engine WHERE uid = '{uid}' AND status = 'running'"
-        wait_for(lambda: self.query(known), 40, f"{uid} running in the portal")
+        due = "UPDATE vault_connection SET refresh_due_at = NULL RETURNING id"
+        wait_for(lambda: self.query(due) and self.query(known), 40, f"{uid} running in the portal")
 
     def engines(self):
         with self.api() as api:
@@ -169,7 +170,7 @@ class Stack:
         """The rows of a query to the portal's database, or to the one that is named."""
         url = self.place.environment.get(variable)
         opened = psycopg.connect(url) if url else sqlite3.connect(self.place.data / file, timeout=20)
-        with contextlib.closing(opened) as connection:
+        with contextlib.closing(opened) as connection, connection:
             return connection.execute(sql).fetchall()
 
     def log(self, name):

@@ -29,6 +29,7 @@ BODY_LIMIT = 5 * 1024 * 1024  # bytes, after decompression
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 30.0  # for a whole answer, however steadily it trickles
 RETRIES = 2
+PAUSE = (0.05, 0.25)  # seconds before the first of them, at random between these; twice as long before the second
 MOST_PAGES = 1000
 KEYS = "/apikeys"
 PAYING = ("create", "refund")  # entries of the API's books that are about a creation
@@ -307,7 +308,7 @@ class EnginesClient:
                 if not again(error) or time.monotonic() - begun > self._timeout:
                     raise
                 wait = error.retry_after or 0.0
-            time.sleep(wait + random.uniform(0.05, 0.25) * 2**attempt)  # noqa: S311 (spreads load, guards nothing)
+            time.sleep(wait + random.uniform(*PAUSE) * 2**attempt)  # noqa: S311 (spreads load, guards nothing)
         return call()
 
     def _call(

@@ -86,7 +86,7 @@ def test_the_drained_engine_ended_well(after_the_storm):
 
 def test_a_drain_is_watched_again_soon_after_its_worker_was_killed(stack):
     uid = stack.engine("watched", cpus=1)
-    stack.run(on="watched", seconds=30)
+    task = stack.run(on="watched", seconds=60)
     browser = stack.sign_in("admin@demo.example")
     stack.in_the_portal(uid)
     operation = drain(browser, uid, "a worker is killed under way")
@@ -95,6 +95,8 @@ def test_a_drain_is_watched_again_soon_after_its_worker_was_killed(stack):
     killed, before = time.monotonic(), looked_at(stack)
     stack.start("worker")
     wait_for(lambda: looked_at(stack) != before, killed + 20 - time.monotonic(), "new reading of the fleet")
+    with stack.api() as api:
+        api.post(f"/tasks/{task}/cancel").raise_for_status()
     wait_for(lambda: "Succeeded" in browser.get(operation).text, 90, "end of the drain")
     assert stack.ended("watched") == 0
 
