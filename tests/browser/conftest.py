@@ -12,6 +12,7 @@ from portal import clock
 from portal.accounts.models import Membership, Team
 from portal.accounts.roles import Role
 from portal.vault.models import Connection
+from tests.accounts.identity_provider import IdentityProvider
 from tests.browser.chromium import WAY_OUT, find
 from tests.clock import Clock
 from tests.controlplane.cloud import TYPES
@@ -92,6 +93,14 @@ def world(transactional_db, monkeypatch):
     Membership.objects.create(user=made.people["ada"], team=second, role=Role.VIEWER)
     yield made
     api.close()
+
+
+@pytest.fixture
+def provider(settings):
+    provider = IdentityProvider()
+    provider.set_up(settings)
+    yield provider
+    provider.stop()
 
 
 def elsewhere(ask):

@@ -162,8 +162,10 @@ def own(world, visitor):
     visitor.page.goto("/accounts/app/add/")
     secret = re.search(r"[A-Z2-7]{32}", visitor.page.locator("main").inner_text())[0]
     visitor.fill(visitor.form("/accounts/app/add/"), code=visitor.code(secret))
+    visitor.page.wait_for_url("**/accounts/recovery-codes/")
     words = {"oldpassword": PASSWORD, "password1": "a much longer sentence", "password2": "a much longer sentence"}
     visitor.send("/accounts/password/", "/accounts/password/", **words)
+    visitor.page.wait_for_url("**/accounts/")
     visitor.send("/accounts/logout/", "/accounts/logout/")
 
 

@@ -6,7 +6,6 @@ The single sign-on provider is a site of its own, as the portal's users have one
 import pytest
 from django.test import Client
 
-from tests.accounts.identity_provider import IdentityProvider
 from tests.browser.conftest import elsewhere
 from tests.browser.visitor import asked, visiting
 from tests.security.world import PASSWORD, TOTP_KEY
@@ -25,14 +24,6 @@ OLD = 601  # seconds
 def visitor(world, live_server):
     with visiting(live_server.url) as visitor:
         yield visitor
-
-
-@pytest.fixture
-def provider(settings):
-    provider = IdentityProvider()
-    provider.set_up(settings)
-    yield provider
-    provider.stop()
 
 
 def test_no_way_in_breaks_the_policy(world, visitor, provider, settings, confirmed):
