@@ -63,6 +63,7 @@ def do_everything(world, visitor):
 
 
 def engines(world, visitor):
+    visitor.page.goto(f"/engines/{world.busy[State.WORKING].uid}/")
     for verb in ("drain", "update", "restart"):
         visitor.ask(f"eng_{verb}", verb, reason="Kernel patch")
     visitor.ask("eng_stop", "stop", reason="Old rack")

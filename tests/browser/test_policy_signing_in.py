@@ -33,7 +33,7 @@ def test_no_way_in_breaks_the_policy(world, visitor, provider, settings, confirm
     link(visitor)
     sign_in_by_the_provider(visitor)
     confirm_by_the_provider(visitor)
-    sign_in_with_a_code(world, visitor)
+    join_with_an_account(world, visitor)
     visitor.become(elsewhere(lambda: confirmed(world.people["ada"], ago=OLD)))
     order_a_machine(visitor)
     assert visitor.objections() == []
@@ -100,12 +100,27 @@ def confirm_by_the_provider(visitor):
     visitor.page.wait_for_url(f"**{GUARDED}")
 
 
-def sign_in_with_a_code(world, visitor):
+def join_with_an_account(world, visitor):
+    """Sign in on the way, with a second factor."""
     visitor.send("/accounts/logout/", "/accounts/logout/")
-    enter_password(visitor, world.people["olga"].email)
+    olga, link = world.people["olga"], elsewhere(lambda: invite_olga(world))
+    visitor.page.goto(link)
+    visitor.page.get_by_role("link", name="Sign in").click()
+    enter_password(visitor, olga.email)
     visitor.page.wait_for_url("**/accounts/login/factor/")
     enter_code(visitor, visitor.page)
+    visitor.page.wait_for_url(f"**{link}")
+    visitor.fill(visitor.form(""))
     visitor.page.wait_for_url("**/engines/")
+
+
+def invite_olga(world):
+    """Who is not in the team any more."""
+    olga = world.people["olga"]
+    olga.memberships.all().delete()
+    world.invitation.pk, world.invitation.email, world.invitation.nonce = None, olga.email, "once more"
+    world.invitation.save()
+    return world.url("join")
 
 
 def enter_code(visitor, page):
