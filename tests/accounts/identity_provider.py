@@ -36,6 +36,11 @@ class IdentityProvider:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
+    def set_up(self, settings):
+        """Have the portal know of it."""
+        settings.OIDC_SERVER_URL, settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = self.url, CLIENT, SECRET
+        settings.OIDC_NAME = "Acme ID"
+
     def stop(self):
         self._server.shutdown()
         self._server.server_close()

@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 from portal import env
 from portal.accounts.models import Identity, Invitation, Membership, User
 from portal.audit.models import Entry
-from tests.accounts.identity_provider import CLIENT, SECRET, IdentityProvider
+from tests.accounts.identity_provider import CLIENT, IdentityProvider
 from tests.security.test_requests import ELSEWHERE, stays_here
 
 pytestmark = pytest.mark.django_db
@@ -24,8 +24,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def provider(settings):
     provider = IdentityProvider()
-    settings.OIDC_SERVER_URL, settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = provider.url, CLIENT, SECRET
-    settings.OIDC_NAME = "Acme ID"
+    provider.set_up(settings)
     yield provider
     provider.stop()
 

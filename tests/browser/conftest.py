@@ -7,8 +7,20 @@ import pytest
 from django.db import connections
 from playwright.sync_api import sync_playwright
 
+from engines import snapshots
+from portal import clock
+from portal.accounts.models import Membership, Team
+from portal.accounts.roles import Role
+from portal.vault.models import Connection
+from tests.accounts.identity_provider import IdentityProvider
 from tests.browser.chromium import WAY_OUT, find
+from tests.clock import Clock
+from tests.controlplane.cloud import TYPES
+from tests.engines.scripted_api import ScriptedApi
 from tests.harness import PASSWORD, Stack, place
+from tests.security.world import World, engine_of
+
+NAME = "Said by Acme"
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -60,6 +72,35 @@ def visit(chromium, stack):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def world(transactional_db, monkeypatch):
+    """Rows of every kind, an API that answers about them, and an engine for each thing that is done to one."""
+    Clock.hold(monkeypatch)
+    api = ScriptedApi()
+    api.types = TYPES
+    made = World("acme", NAME, api.url)
+    status = {"delete": "stopped"}
+    rows = [
+        engine_of(f"eng_{many}{verb}", NAME, status.get(verb, "running"), paid=verb in ("restart", "extend"))
+        for verb in ("drain", "update", "restart", "stop", "rename", "delete", "extend")
+        for many in ("", "many-")
+    ]
+    snapshots.apply(made.connection, rows, read_at=clock.now())
+    Connection.objects.filter(pk=made.connection.pk).update(last_error="")
+    second = Team.objects.create(slug="second", name="A second team")
+    Membership.objects.create(user=made.people["ada"], team=second, role=Role.VIEWER)
+    yield made
+    api.close()
+
+
+@pytest.fixture
+def provider(settings):
+    provider = IdentityProvider()
+    provider.set_up(settings)
+    yield provider
+    provider.stop()
 
 
 def elsewhere(ask):

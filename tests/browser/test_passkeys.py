@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from portal.audit.models import Entry
-from tests.browser.chromium import WAY_OUT, find
-from tests.browser.conftest import ARGUMENTS, elsewhere
+from tests.browser.conftest import elsewhere
+from tests.browser.visitor import Visitor, asked, visiting
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PASSWORD = "correct horse battery"
@@ -25,29 +25,27 @@ DEVICE = {
 }
 
 
+# What only a device can do. test_policy.py asks for the rest.
+PASSKEYS = asked("passkey-add", "mfa_login_webauthn", "mfa_reauthenticate_webauthn")
+
+
 @pytest.fixture
-def phone(olga: Any, live_server: Any) -> Iterator[Page]:
-    """A page of a browser on a device that makes passkeys. Fails at the end if the console has complained."""
-    heard: list[ConsoleMessage] = []
-    complaints: list[str] = []
-    if find() is None:
-        pytest.fail(f"There is no Chromium. {WAY_OUT}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
-        # WebAuthn has no addresses: the portal must have a name.
-        context = browser.new_context(base_url=f"http://localhost:{live_server.thread.port}")
-        page = context.new_page()
-        page.route("**/live/", lambda route: route.abort())  # this server has no streams; pages poll
-        page.on("console", lambda message: heard.append(message))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        devices = context.new_cdp_session(page)
-        devices.send("WebAuthn.enable")
-        page.device = devices.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})["authenticatorId"]  # type: ignore[attr-defined]
-        page.devices = devices  # type: ignore[attr-defined]
-        yield page
-        browser.close()
-    errors = [one.text for one in heard if one.type == "error" and not one.location["url"].endswith("/live/")]
-    assert errors + complaints == []
+def visitor(olga: Any, live_server: Any) -> Iterator[Visitor]:
+    """A browser on a device that makes passkeys. Fails at the end if console or content policy have complained."""
+    # WebAuthn has no addresses: the portal must have a name.
+    with visiting(f"http://localhost:{live_server.thread.port}") as visitor:
+        yield visitor
+        assert visitor.objections() == []
+
+
+@pytest.fixture
+def phone(visitor: Visitor) -> Page:
+    page = visitor.page
+    devices = visitor.context.new_cdp_session(page)
+    devices.send("WebAuthn.enable")
+    page.device = devices.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})["authenticatorId"]  # type: ignore[attr-defined]
+    page.devices = devices  # type: ignore[attr-defined]
+    return page
 
 
 def sign_in(page: Page) -> None:
@@ -80,7 +78,9 @@ def add(page: Page) -> None:
     expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
 
 
-def test_a_passkey_signs_in_alone_as_second_factor_and_confirms_if_the_device_knows_its_person(phone: Page) -> None:
+def test_a_passkey_signs_in_alone_as_second_factor_and_confirms_if_the_device_knows_its_person(
+    visitor: Visitor, phone: Page
+) -> None:
     add(phone)
     sign_out(phone)
 
@@ -104,6 +104,7 @@ def test_a_passkey_signs_in_alone_as_second_factor_and_confirms_if_the_device_kn
 
     said = elsewhere(lambda: list(Entry.objects.filter(action="factor.used").values_list("reason", flat=True)))
     assert said == ["passkey “Olga's laptop”"] * 3
+    assert visitor.not_done(PASSKEYS) == {}
 
 
 def test_a_removed_passkey_signs_nobody_in(phone: Page) -> None:

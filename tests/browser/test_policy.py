@@ -6,145 +6,54 @@ The portal is served by this process, with rows of every kind: what it needs bes
 import re
 
 import pytest
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from django.urls import resolve
-from playwright.sync_api import sync_playwright
 
-from engines import snapshots
 from engines.enums import State
-from portal import clock
-from portal.accounts.access import TABLE
-from portal.accounts.models import Invitation, Membership, Team
-from portal.accounts.roles import Role
+from portal.accounts.access import TABLE, may
+from portal.accounts.models import Invitation
 from portal.vault.models import Connection, StoredKey
-from tests.browser.chromium import WAY_OUT, find
-from tests.browser.conftest import ARGUMENTS, elsewhere
-from tests.clock import Clock
-from tests.engines.scripted_api import ScriptedApi
+from tests.browser.conftest import NAME, elsewhere
+from tests.browser.test_passkeys import PASSKEYS
+from tests.browser.test_policy_signing_in import SIGNING_IN
+from tests.browser.visitor import asked, visiting
 from tests.security.test_roles import browser_of
-from tests.security.world import PASSWORD, World, engine_of
+from tests.security.world import CAST, PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
-NAME = "Said by Acme"
-NO_PAGES = {"live", "healthz", "readyz", "metrics", "cloud-time-csv", "account_logout"}
-NOT_FOUND = {"sso-callback", "join"}  # there is no provider here, and the invitation is not Ada's
-# What a click cannot show here: a passkey's device (test_passkeys.py), a provider, signing in, a machine on offer.
-ELSEWHERE = {
-    *(
-        "csp-report",
-        "sso",
-        "sso-confirm",
-        "sso-link",
-        "passkey-add",
-        "mfa_login_webauthn",
-        "mfa_reauthenticate_webauthn",
-    ),
-    *("account_login", "mfa_authenticate", "join", "engine-create", "mfa_reauthenticate", "account_reauthenticate"),
-}
-UNFOLD = "for (const one of document.querySelectorAll('details')) one.open = true"
-
-
-@pytest.fixture
-def world(transactional_db, monkeypatch):
-    Clock.hold(monkeypatch)
-    api = ScriptedApi()
-    made = World("acme", NAME, api.url)
-    status = {"delete": "stopped"}
-    rows = [
-        engine_of(f"eng_{many}{verb}", NAME, status.get(verb, "running"), paid=verb in ("restart", "extend"))
-        for verb in ("drain", "update", "restart", "stop", "rename", "delete", "extend")
-        for many in ("", "many-")
-    ]
-    snapshots.apply(made.connection, rows, read_at=clock.now())
-    Connection.objects.filter(pk=made.connection.pk).update(last_error="")
-    second = Team.objects.create(slug="second", name="A second team")
-    Membership.objects.create(user=made.people["ada"], team=second, role=Role.VIEWER)
-    yield made
-    api.close()
-
-
-class Visitor:
-    """Ada's browser: what its console said, which reports it sent, and how each form that it sent was answered."""
-
-    def __init__(self, page, base):
-        self.page, self.base = page, base
-        self.complaints, self.reports, self.answered = [], [], {}
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on(
-            "request", lambda sent: self.reports.append(sent.post_data) if sent.url.endswith("/csp-report") else None
-        )
-        page.on("response", self._answered)
-        # This server has no streams: the page hears that none can be expected.
-        page.route("**/live/", lambda route: route.fulfill(content_type="text/event-stream", body="retry: 600000\n\n"))
-
-    def _answered(self, response):
-        if response.request.method == "POST":
-            path = response.url.removeprefix(self.base).split("?")[0]
-            self.answered[resolve(path).url_name] = response.status
-
-    def send(self, address, action, /, button=None, **words):
-        """Open the page, fill in the form that leads there, and send it."""
-        self.page.goto(address)
-        self.page.evaluate(UNFOLD)
-        of_it = (f'form[method=post][action="{action}"]', f'form[method=post][action^="{action}?"]')
-        chosen = ", ".join(of_it) if action else "main form[method=post]"
-        self._fill(self.page.locator(chosen).first, button, words)
-
-    def ask(self, uid, verb, **words):
-        """The same in the dialog of the engine's page."""
-        self.page.goto(f"/engines/{uid}/")
-        self.page.locator(f"#do-{verb}").click()
-        self._fill(self.page.locator("dialog[open] form[method=post]").last, None, words)
-        self.page.wait_for_url(re.compile("/operations/|/cloud-time/"))
-
-    def _fill(self, form, button, words):
-        for name, value in words.items():
-            field = form.locator(f'[name="{name.replace("__", "-")}"]').first
-            field.check() if value is True else field.fill(value)
-        chosen = form.locator("button" if button is None else f'button[value="{button}"]').last
-        with self.page.expect_response(lambda response: response.request.method == "POST"):
-            chosen.click()
-        self.page.wait_for_load_state()
+# What other tests walk through: signing in and what leads there, and passkeys, which need a device.
+ELSEWHERE = SIGNING_IN | PASSKEYS
+FOR_MACHINES = ("live", "healthz", "readyz", "metrics")
+NOT_ALONE = ("sso-callback", "join")  # with what a provider says, and for somebody who is not signed in
 
 
 @pytest.fixture
 def visitor(world, live_server):
-    if find() is None:
-        pytest.fail(f"There is no Chromium. {WAY_OUT}")
-    session = browser_of(world.people["ada"]).cookies["sessionid"].value
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
-        context = browser.new_context(base_url=live_server.url)
-        context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-        yield Visitor(context.new_page(), live_server.url)
-        browser.close()
-
-
-def inline_script_runs(visitor):
-    """Break the policy, and wait for the report: those of before have arrived by then."""
-    with visitor.page.expect_request("**/csp-report") as sent:
-        visitor.page.evaluate(
-            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.x = 1'}))"
-        )
-    sent.value.response()
-    return visitor.page.evaluate("window.x") is not None
+    ada = browser_of(world.people["ada"])
+    with visiting(live_server.url) as visitor:
+        visitor.become(ada)
+        yield visitor
 
 
 def test_no_page_and_no_action_breaks_the_policy(world, visitor):
-    urls = elsewhere(lambda: {name: world.url(name) for name in TABLE if "GET" in TABLE[name]})
-    for name in [name for name in urls if name not in NO_PAGES | NOT_FOUND]:
-        assert visitor.page.goto(urls[name]).status < 400, name
+    open_every_page(world, visitor, "ada")
     do_everything(world, visitor)
-    assert visitor.complaints == []
-    assert not inline_script_runs(visitor)
-    assert len(visitor.reports) == 1, visitor.reports[:-1]
-    wanted = {name for name, methods in TABLE.items() if "POST" in methods} - ELSEWHERE
-    assert {
-        name: visitor.answered.get(name) for name in wanted if visitor.answered.get(name) not in (200, 204, 302)
-    } == {}
+    assert visitor.objections() == []
+    assert visitor.not_done(asked() - asked(*FOR_MACHINES) - ELSEWHERE) == {}
+
+
+def test_no_page_of_the_other_roles_does(world, visitor):
+    for person in CAST.keys() - {"ada"}:
+        open_every_page(world, visitor, person)
+    assert visitor.objections() == []
+
+
+def open_every_page(world, visitor, person):
+    user = world.people[person]
+    visitor.become(elsewhere(lambda: browser_of(user)))
+    pages = [name for name in TABLE if may(CAST[person], name, "GET") and name not in FOR_MACHINES + NOT_ALONE]
+    urls = elsewhere(lambda: {name: world.url(name, person) for name in pages})
+    for name, url in urls.items():
+        assert visitor.page.goto(url).status < 400, (person, name)
 
 
 def do_everything(world, visitor):
@@ -159,6 +68,7 @@ def do_everything(world, visitor):
 
 
 def engines(world, visitor):
+    visitor.page.goto(f"/engines/{world.busy[State.WORKING].uid}/")
     for verb in ("drain", "update", "restart"):
         visitor.ask(f"eng_{verb}", verb, reason="Kernel patch")
     visitor.ask("eng_stop", "stop", reason="Old rack")
@@ -257,10 +167,11 @@ def own(world, visitor):
     visitor.send("/accounts/app/remove/", "/accounts/app/remove/")
     visitor.page.goto("/accounts/app/add/")
     secret = re.search(r"[A-Z2-7]{32}", visitor.page.locator("main").inner_text())[0]
-    code = format_hotp_value(hotp_value(secret, int(visitor.page.evaluate("Date.now()")) // 30000))
-    visitor._fill(visitor.page.locator('form[action="/accounts/app/add/"]'), None, {"code": code})
+    visitor.fill(visitor.form("/accounts/app/add/"), code=visitor.code(secret))
+    visitor.page.wait_for_url("**/accounts/recovery-codes/")
     words = {"oldpassword": PASSWORD, "password1": "a much longer sentence", "password2": "a much longer sentence"}
     visitor.send("/accounts/password/", "/accounts/password/", **words)
+    visitor.page.wait_for_url("**/accounts/")
     visitor.send("/accounts/logout/", "/accounts/logout/")
 
 

@@ -31,6 +31,7 @@ class ScriptedApi:
         self.refused = set()  # keys
         self.key_id = None  # the calling key's, if the API says
         self.releases = None
+        self.types = None  # machines that it rents
         self.ahead = 0  # seconds by which its clock is ahead
         server = self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.daemon_threads = True
@@ -113,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             case ["engines", "releases"]:
                 return api.releases
+            case ["instances", "types"]:
+                return api.types
             case ["engines", uid] if method == "DELETE":
                 return api.engines.pop(uid, None)
             case ["engines", uid] if method == "POST" and uid in api.engines:
