@@ -15,6 +15,11 @@ from portal.audit.models import Check, Entry, Head, SavedFilter
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of, without
 
+SHOWN = (
+    *("number", "at", "actor_id", "actor_name", "role", "action", "target_type", "target_id", "target_name", "reason"),
+    *("outcome", "request_id", "detail"),
+)
+OUTCOMES = dict(Entry.Outcome.choices)
 PAGE = 50
 SEARCHED = 50_000
 SAVED_LIMIT = 50
@@ -45,9 +50,9 @@ def log(request: PortalRequest) -> HttpResponse:
     return render(request, "audit/_table.html" if fragment else "audit/list.html", context)
 
 
-def listed(rows: QuerySet[Entry]) -> QuerySet[Entry]:
-    """The rows without what the list does not show."""
-    return rows.defer("before", "after", "prev_hash", "hash")
+def listed(rows: QuerySet[Entry]) -> QuerySet[Entry, Any]:
+    """What the list shows of the rows, as named tuples: models would take most of the time of reading them."""
+    return rows.values_list(*SHOWN, named=True)
 
 
 def window(request: PortalRequest, head: Head) -> dict[str, Any]:
@@ -107,12 +112,13 @@ def entry(request: PortalRequest, number: int) -> HttpResponse:
     return render(request, "audit/entry.html", context)
 
 
-def in_words(found: Entry) -> dict[str, Any]:
-    """The entry with what its sentence is made of. What people did to themselves needs no object."""
+def in_words(found: Any) -> dict[str, Any]:
+    """The entry, or what the list shows of it, in words. What people did to themselves needs no object."""
     to_self = (found.target_type, found.target_id) == ("accounts.user", str(found.actor_id))
     return {
         "entry": found,
         "sentence": label(found.action),
+        "outcome": OUTCOMES.get(found.outcome, found.outcome),
         "target_name": "" if to_self else found.target_name,
         "target_url": target_url(found),
     }
