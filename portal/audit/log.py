@@ -68,7 +68,7 @@ def record(
     return record_all([note], team=team, actor=actor)[0]
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def record_all(notes: Iterable[Note], *, team: Team, actor: User | None) -> list[Entry]:
     """Append an entry for each note, in their order: as `record`, and in a few statements however many they are."""
     head = _locked(team)

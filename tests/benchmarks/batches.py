@@ -114,7 +114,9 @@ class Portal:
 
         rows = Connection.objects.filter(pk=self.connection.pk)
         rows.update(refresh_due_at=timezone.now() + timezone.timedelta(days=1))
-        wait_for(lambda: rows.filter(refresh_lease_until=None).exists(), MOST_SECONDS, "end of the reading")
+        wait_for(
+            lambda: rows.exclude(refresh_lease_until__gt=timezone.now()).exists(), MOST_SECONDS, "end of the reading"
+        )
         Operation.objects.of(self.team).delete()
         Engine.objects.of(self.team).delete()
         self.connection.delete()
