@@ -12,14 +12,13 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
 from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.timezone import now
 
-from engines.controlplane import sending, tasks
+from engines.controlplane import sending, statements, tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import DATABASE, LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
+from engines.controlplane.models import LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
@@ -44,10 +43,11 @@ READ = (
 # As callers aim at a worker.
 NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
 
-# As SQL, because Django takes three times as long to write this as a database to do it, and every `POST /run` asks it.
+# The last column: whether tasks of the team wait.
 FREE = """
     SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
-        CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL
+        CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL,
+        EXISTS (SELECT 1 FROM controlplane_task q WHERE q.team_id = %s AND q.status = {queued})
     FROM controlplane_engine e
     JOIN controlplane_worker w ON w.engine_id = e.id
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
@@ -58,6 +58,13 @@ FREE = """
         (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
     LIMIT %s
 """
+# Of a thousand names, so many need not be put together.
+AIMED = """
+    AND e.id IN (SELECT engine_id FROM controlplane_worker WHERE id IN ({marks})
+        UNION ALL SELECT id FROM controlplane_engine WHERE team_id = %s AND name IN ({marks}))
+    AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w."index" IN ({marks}))
+"""
+LOCKED = "SELECT id, session, state, mode, deleted_at FROM controlplane_engine WHERE id = %s"
 
 
 @dataclass(slots=True)
@@ -102,27 +109,30 @@ def admit(task: Task) -> None:
 
 def _free_seat(task: Task) -> Seat | None:
     """Return where `run` would put the new task; None if it is for `run` to find out."""
-    waiting = list(_queue().filter(team=task.team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
+    at = now()
+    free, others_wait = _free_seats(task, at)
+    suitable = [seat for seat in free if _fits(seat, task)]
+    queue = _queue().filter(team=task.team_id).only("infra", "targets", "resources", "not_before")
+    waiting = list(queue[:CHOICES]) if suitable and others_wait else []
     if len(waiting) == CHOICES:
         return None
-    at = now()
     due = [other for other in waiting if other.not_before <= at]
-    suitable = [seat for seat in _free_seats(task, at) if _fits(seat, task)]
     return next((seat for seat in _ranked(task, suitable) if not any(_fits(seat, other) for other in due)), None)
 
 
-def _free_seats(task: Task, at: datetime) -> list[Seat]:
-    """Return the first of the workers that could take the task now, best ones first."""
-    connection = connections[DATABASE]
-    soon = connection.ops.adapt_datetimefield_value(at + timedelta(minutes=settings.LAST_MINUTES))
-    marks = ", ".join(["%s"] * len(task.targets))
-    aim = f"AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w.\"index\" IN ({marks}))" if marks else ""
+def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
+    """Return the first of the workers that could take the task now, best ones first, and whether any task waits."""
+    soon = at + timedelta(minutes=settings.LAST_MINUTES)
+    aim, aims = "", []
+    if task.targets:
+        aim = AIMED.format(marks=", ".join(["%s"] * len(task.targets)))
+        engines = [target.rsplit("-", 2)[0] for target in task.targets]
+        aims = [*task.targets, task.team_id, *engines, *task.targets, *task.targets]
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
-    with connection.cursor() as cursor:
-        given = [task.team_id, soon, *task.targets, *task.targets, warm, "gpu" in task.resources, CHOICES]
-        cursor.execute(FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE)), given)
-        return [_seat_of(row, bool(cloud), ending=False) for *row, cloud in cursor.fetchall()]
+    sql = FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE), queued=TaskStatus.QUEUED.value)
+    rows = statements.ask(sql, task.team_id, task.team_id, soon, *aims, warm, "gpu" in task.resources, CHOICES)
+    return [_seat_of(row, bool(cloud), ending=False) for *row, cloud, _ in rows], any(row[-1] for row in rows)
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:
@@ -255,32 +265,31 @@ def _seat(task: Task, suitable: list[Seat]) -> bool:
     return False
 
 
-def _held_free(seat: Seat) -> Engine | None:
-    """Lock the engine's row and return it; None if its worker may not be given a task.
+def _held(seat: Seat) -> Engine | None:
+    """Lock the engine's row and return it; None if it may not be given a task.
 
     It is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
-    engine = Engine.objects.select_for_update(no_key=True).defer("config", "system_info").get(pk=seat.engine_id)
-    taken = Task.objects.filter(LIVE_TASK, worker=seat.worker_id).exists()
-    return None if taken or engine.deleted_at or not engine.takes_tasks else engine
+    (engine,) = Engine.objects.raw(statements.locking(LOCKED), [seat.engine_id])
+    return None if engine.deleted_at or not engine.takes_tasks else engine
 
 
 def _start(task: Task, seat: Seat) -> bool:
     """Store the new task as the worker's; False, with nothing stored, if the worker is no longer free."""
     with atomic():
-        engine = _held_free(seat)
-        if engine is None:
+        engine = _held(seat)
+        if engine is None or not tasks.start(task, engine, seat.worker_id, f"to {seat.name}"):
             return False
-        tasks.start(task, engine, seat.worker_id, f"to {seat.name}")
-        sending.hand_over(engine, task)
+        sending.hand_over(engine, task)  # first: nothing else is in such a hurry
+        wake(*seen(task.pk, task.team_id, engine.pk))
     return True
 
 
 def assign(task: Task, seat: Seat) -> bool:
     """Give the queued task to the worker; False if engine, worker or task are no longer free for it."""
     with atomic():
-        engine = _held_free(seat)
-        if engine is None:
+        engine = _held(seat)
+        if engine is None or Task.objects.filter(LIVE_TASK, worker=seat.worker_id).exists():
             return False
         at = now()
         try:
