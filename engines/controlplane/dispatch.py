@@ -112,12 +112,15 @@ def _free_seat(task: Task) -> Seat | None:
     at = now()
     free, others_wait = _free_seats(task, at)
     suitable = [seat for seat in free if _fits(seat, task)]
-    queue = _queue().filter(team=task.team_id).only("infra", "targets", "resources", "not_before")
-    waiting = list(queue[:CHOICES]) if suitable and others_wait else []
+    waiting = _first_waiting(task.team_id) if suitable and others_wait else []
     if len(waiting) == CHOICES:
         return None
     due = [other for other in waiting if other.not_before <= at]
     return next((seat for seat in _ranked(task, suitable) if not any(_fits(seat, other) for other in due)), None)
+
+
+def _first_waiting(team_id: str) -> list[Task]:
+    return list(_queue().filter(team=team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
 
 
 def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
@@ -131,7 +134,8 @@ def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
     sql = FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE), queued=TaskStatus.QUEUED.value)
-    rows = statements.ask(sql, task.team_id, task.team_id, soon, *aims, warm, "gpu" in task.resources, CHOICES)
+    choices = CHOICES if task.resources or task.infra else 1  # any of them will do
+    rows = statements.ask(sql, task.team_id, task.team_id, soon, *aims, warm, "gpu" in task.resources, choices)
     return [_seat_of(row, bool(cloud), ending=False) for *row, cloud, _ in rows], any(row[-1] for row in rows)
 
 
