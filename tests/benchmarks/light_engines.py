@@ -138,6 +138,7 @@ class Fleet(Lines):
     async def _run(self, body):
         """Post to /run over a connection that is kept, with as little on our side as an echo has: httpx takes 1 ms."""
         url = self.http.base_url
+        self._idle = [line for line in self._idle if not line[0].at_eof()]  # the server closes them after 5 s
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(url.host, url.port)
         lines = ["POST /run HTTP/1.1", f"Host: {url.netloc.decode()}", "X-API-Version: 2"]
         lines += [f"Authorization: {self._headers['Authorization']}", "Content-Type: application/json"]
