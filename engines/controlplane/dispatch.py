@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from engines.enums import TaskStatus
 UNMATCHED_LIMIT = timedelta(minutes=10)  # contract 7.4
 QUEUE_LIMIT = timedelta(hours=24)
 ACTIVE = (EngineState.RUNNING, EngineState.DRAINING, EngineState.STOPPING)
+YIELD_SECONDS = 0.00001
 CHOICES = 50  # the first so many free workers, and waiting tasks, that a new task is compared with
 
 NO_WORKER = "no_active_worker"
@@ -43,9 +45,10 @@ READ = (
 # As callers aim at a worker.
 NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
 
-# The last column: whether tasks of the team wait.
+# The last column: whether tasks of the team wait. (With NOT EXISTS, PostgreSQL reads all tasks for each worker as long
+# as it has not counted them; a live task always has a worker.)
 FREE = """
-    SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
+    {aims} SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
         CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL,
         EXISTS (SELECT 1 FROM controlplane_task q WHERE q.team_id = %s AND q.status = {queued})
     FROM controlplane_engine e
@@ -53,15 +56,20 @@ FREE = """
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
     WHERE e.team_id = %s AND e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'
         AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aim}
-        AND NOT EXISTS (SELECT 1 FROM controlplane_task t WHERE t.worker_id = w.id AND t.status IN ({live}))
+        AND w.id NOT IN (SELECT t.worker_id FROM controlplane_task t WHERE t.status IN ({live}))
     ORDER BY CAST(w.warm_apps AS text) LIKE %s ESCAPE '!' DESC, i.id IS NOT NULL,
         (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
     LIMIT %s
 """
-# Of a thousand names, so many need not be put together.
+# The engines first: of a thousand names, the others need not be put together.
+AIMS = """
+    WITH aim AS MATERIALIZED (
+        SELECT engine_id FROM controlplane_worker WHERE id IN ({marks})
+        UNION ALL SELECT id FROM controlplane_engine WHERE team_id = %s AND name IN ({marks})
+    )
+"""
 AIMED = """
-    AND e.id IN (SELECT engine_id FROM controlplane_worker WHERE id IN ({marks})
-        UNION ALL SELECT id FROM controlplane_engine WHERE team_id = %s AND name IN ({marks}))
+    AND e.id IN (SELECT engine_id FROM aim)
     AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w."index" IN ({marks}))
 """
 LOCKED = "SELECT id, session, state, mode, deleted_at FROM controlplane_engine WHERE id = %s"
@@ -126,16 +134,17 @@ def _first_waiting(team_id: str) -> list[Task]:
 def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
     """Return the first of the workers that could take the task now, best ones first, and whether any task waits."""
     soon = at + timedelta(minutes=settings.LAST_MINUTES)
-    aim, aims = "", []
-    if task.targets:
-        aim = AIMED.format(marks=", ".join(["%s"] * len(task.targets)))
-        engines = [target.rsplit("-", 2)[0] for target in task.targets]
-        aims = [*task.targets, task.team_id, *engines, *task.targets, *task.targets]
+    targets, team = task.targets, task.team_id
+    marks = ", ".join(["%s"] * len(targets))
+    aims, aim = (AIMS.format(marks=marks), AIMED.format(marks=marks)) if targets else ("", "")
+    engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
-    sql = FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE), queued=TaskStatus.QUEUED.value)
+    live = ", ".join(str(status.value) for status in LIVE)
+    sql = FREE.format(aims=aims, aim=aim, live=live, queued=TaskStatus.QUEUED.value)
     choices = CHOICES if task.resources or task.infra else 1  # any of them will do
-    rows = statements.ask(sql, task.team_id, task.team_id, soon, *aims, warm, "gpu" in task.resources, choices)
+    given = [*engines, team, team, soon, *targets, *targets, warm, "gpu" in task.resources, choices]
+    rows = statements.ask(sql, *given)
     return [_seat_of(row, bool(cloud), ending=False) for *row, cloud, _ in rows], any(row[-1] for row in rows)
 
 
@@ -286,6 +295,8 @@ def _start(task: Task, seat: Seat) -> bool:
             return False
         sending.hand_over(engine, task)  # first: nothing else is in such a hurry
         wake(*seen(task.pk, task.team_id, engine.pk))
+    # The loop, rung by now, would wait for this thread to have written its answer, or for the end of its turn.
+    time.sleep(YIELD_SECONDS)
     return True
 
 
