@@ -14,7 +14,7 @@ from django.db.models import Field, Model
 from engines.controlplane.models import DATABASE
 
 
-def ask(sql: str, *given: object) -> list[tuple[Any, ...]]:
+def ask(sql: str, *given: Any) -> list[tuple[Any, ...]]:
     """Run the statement and return its rows, in which nothing is converted. A moment may be given as it is."""
     connection = connections[DATABASE]
     adapt = connection.ops.adapt_datetimefield_value
