@@ -55,7 +55,7 @@ FREE = """
     JOIN controlplane_worker w ON w.engine_id = e.id
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
     WHERE e.team_id = %s AND e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'
-        AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aim}
+        AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aimed}
         AND w.id NOT IN (SELECT t.worker_id FROM controlplane_task t WHERE t.status IN ({live}))
     ORDER BY CAST(w.warm_apps AS text) LIKE %s ESCAPE '!' DESC, i.id IS NOT NULL,
         (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
@@ -134,14 +134,14 @@ def _first_waiting(team_id: str) -> list[Task]:
 def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
     """Return the first of the workers that could take the task now, best ones first, and whether any task waits."""
     soon = at + timedelta(minutes=settings.LAST_MINUTES)
-    targets, team = task.targets, task.team_id
-    marks = ", ".join(["%s"] * len(targets))
-    aims, aim = (AIMS.format(marks=marks), AIMED.format(marks=marks)) if targets else ("", "")
+    team, targets, marks = task.team_id, task.targets, ", ".join(["%s"] * len(task.targets))
+    # All in front of the name's last two parts is the engine's.
     engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
+    aims, aimed = (text.format(marks=marks) if targets else "" for text in (AIMS, AIMED))
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
     live = ", ".join(str(status.value) for status in LIVE)
-    sql = FREE.format(aims=aims, aim=aim, live=live, queued=TaskStatus.QUEUED.value)
+    sql = FREE.format(aims=aims, aimed=aimed, live=live, queued=TaskStatus.QUEUED.value)
     choices = CHOICES if task.resources or task.infra else 1  # any of them will do
     given = [*engines, team, team, soon, *targets, *targets, warm, "gpu" in task.resources, choices]
     rows = statements.ask(sql, *given)
