@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,20 +13,20 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
 from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.timezone import now
 
-from engines.controlplane import sending, tasks
+from engines.controlplane import sending, statements, tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import DATABASE, LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
+from engines.controlplane.models import LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
 UNMATCHED_LIMIT = timedelta(minutes=10)  # contract 7.4
 QUEUE_LIMIT = timedelta(hours=24)
 ACTIVE = (EngineState.RUNNING, EngineState.DRAINING, EngineState.STOPPING)
+YIELD_SECONDS = 0.00001
 CHOICES = 50  # the first so many free workers, and waiting tasks, that a new task is compared with
 
 NO_WORKER = "no_active_worker"
@@ -44,20 +45,34 @@ READ = (
 # As callers aim at a worker.
 NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
 
-# As SQL, because Django takes three times as long to write this as a database to do it, and every `POST /run` asks it.
+# The last column: whether tasks of the team wait. (With NOT EXISTS, PostgreSQL reads all tasks for each worker as long
+# as it has not counted them; a live task always has a worker.)
 FREE = """
-    SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
-        CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL
+    {aims} SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
+        CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL,
+        EXISTS (SELECT 1 FROM controlplane_task q WHERE q.team_id = %s AND q.status = {queued})
     FROM controlplane_engine e
     JOIN controlplane_worker w ON w.engine_id = e.id
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
     WHERE e.team_id = %s AND e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'
-        AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aim}
-        AND NOT EXISTS (SELECT 1 FROM controlplane_task t WHERE t.worker_id = w.id AND t.status IN ({live}))
+        AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aimed}
+        AND w.id NOT IN (SELECT t.worker_id FROM controlplane_task t WHERE t.status IN ({live}))
     ORDER BY CAST(w.warm_apps AS text) LIKE %s ESCAPE '!' DESC, i.id IS NOT NULL,
         (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
     LIMIT %s
 """
+# The engines first: of a thousand names, the others need not be put together.
+AIMS = """
+    WITH aim AS MATERIALIZED (
+        SELECT engine_id FROM controlplane_worker WHERE id IN ({marks})
+        UNION ALL SELECT id FROM controlplane_engine WHERE team_id = %s AND name IN ({marks})
+    )
+"""
+AIMED = """
+    AND e.id IN (SELECT engine_id FROM aim)
+    AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w."index" IN ({marks}))
+"""
+LOCKED = "SELECT id, session, state, mode, deleted_at FROM controlplane_engine WHERE id = %s"
 
 
 @dataclass(slots=True)
@@ -102,27 +117,35 @@ def admit(task: Task) -> None:
 
 def _free_seat(task: Task) -> Seat | None:
     """Return where `run` would put the new task; None if it is for `run` to find out."""
-    waiting = list(_queue().filter(team=task.team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
+    at = now()
+    free, others_wait = _free_seats(task, at)
+    suitable = [seat for seat in free if _fits(seat, task)]
+    waiting = _first_waiting(task.team_id) if suitable and others_wait else []
     if len(waiting) == CHOICES:
         return None
-    at = now()
     due = [other for other in waiting if other.not_before <= at]
-    suitable = [seat for seat in _free_seats(task, at) if _fits(seat, task)]
     return next((seat for seat in _ranked(task, suitable) if not any(_fits(seat, other) for other in due)), None)
 
 
-def _free_seats(task: Task, at: datetime) -> list[Seat]:
-    """Return the first of the workers that could take the task now, best ones first."""
-    connection = connections[DATABASE]
-    soon = connection.ops.adapt_datetimefield_value(at + timedelta(minutes=settings.LAST_MINUTES))
-    marks = ", ".join(["%s"] * len(task.targets))
-    aim = f"AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w.\"index\" IN ({marks}))" if marks else ""
+def _first_waiting(team_id: str) -> list[Task]:
+    return list(_queue().filter(team=team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
+
+
+def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
+    """Return the first of the workers that could take the task now, best ones first, and whether any task waits."""
+    soon = at + timedelta(minutes=settings.LAST_MINUTES)
+    team, targets, marks = task.team_id, task.targets, ", ".join(["%s"] * len(task.targets))
+    # All in front of the name's last two parts is the engine's.
+    engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
+    aims, aimed = (text.format(marks=marks) if targets else "" for text in (AIMS, AIMED))
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
-    with connection.cursor() as cursor:
-        given = [task.team_id, soon, *task.targets, *task.targets, warm, "gpu" in task.resources, CHOICES]
-        cursor.execute(FREE.format(aim=aim, live=", ".join(str(status.value) for status in LIVE)), given)
-        return [_seat_of(row, bool(cloud), ending=False) for *row, cloud in cursor.fetchall()]
+    live = ", ".join(str(status.value) for status in LIVE)
+    sql = FREE.format(aims=aims, aimed=aimed, live=live, queued=TaskStatus.QUEUED.value)
+    choices = CHOICES if task.resources or task.infra else 1  # any of them will do
+    given = [*engines, team, team, soon, *targets, *targets, warm, "gpu" in task.resources, choices]
+    rows = statements.ask(sql, *given)
+    return [_seat_of(row, bool(cloud), ending=False) for *row, cloud, _ in rows], any(row[-1] for row in rows)
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:
@@ -255,32 +278,33 @@ def _seat(task: Task, suitable: list[Seat]) -> bool:
     return False
 
 
-def _held_free(seat: Seat) -> Engine | None:
-    """Lock the engine's row and return it; None if its worker may not be given a task.
+def _held(seat: Seat) -> Engine | None:
+    """Lock the engine's row and return it; None if it may not be given a task.
 
     It is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
-    engine = Engine.objects.select_for_update(no_key=True).defer("config", "system_info").get(pk=seat.engine_id)
-    taken = Task.objects.filter(LIVE_TASK, worker=seat.worker_id).exists()
-    return None if taken or engine.deleted_at or not engine.takes_tasks else engine
+    (engine,) = Engine.objects.raw(statements.locking(LOCKED), [seat.engine_id])
+    return None if engine.deleted_at or not engine.takes_tasks else engine
 
 
 def _start(task: Task, seat: Seat) -> bool:
     """Store the new task as the worker's; False, with nothing stored, if the worker is no longer free."""
     with atomic():
-        engine = _held_free(seat)
-        if engine is None:
+        engine = _held(seat)
+        if engine is None or not tasks.start(task, engine, seat.worker_id, f"to {seat.name}"):
             return False
-        tasks.start(task, engine, seat.worker_id, f"to {seat.name}")
-        sending.hand_over(engine, task)
+        sending.hand_over(engine, task)  # first: nothing else is in such a hurry
+        wake(*seen(task.pk, task.team_id, engine.pk))
+    # The loop, rung by now, would wait for this thread to have written its answer, or for the end of its turn.
+    time.sleep(YIELD_SECONDS)
     return True
 
 
 def assign(task: Task, seat: Seat) -> bool:
     """Give the queued task to the worker; False if engine, worker or task are no longer free for it."""
     with atomic():
-        engine = _held_free(seat)
-        if engine is None:
+        engine = _held(seat)
+        if engine is None or Task.objects.filter(LIVE_TASK, worker=seat.worker_id).exists():
             return False
         at = now()
         try:

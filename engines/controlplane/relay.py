@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import uuid
+from collections.abc import Sequence
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
@@ -35,9 +36,10 @@ class Relay:
         with wakeups.telling(self._take):
             await asyncio.gather(self._keep(self._publish), self._keep(self._listen))
 
-    def _take(self, name: str) -> None:
+    def _take(self, names: Sequence[str]) -> None:
         with contextlib.suppress(asyncio.QueueFull):
-            self._waiting.put_nowait(name)
+            for name in filter(None, names):
+                self._waiting.put_nowait(name)
 
     async def _keep(self, talk: "object") -> None:
         while True:

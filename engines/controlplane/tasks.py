@@ -5,12 +5,14 @@ from typing import Any
 
 from django.utils.timezone import now
 
+from engines.controlplane import statements
 from engines.controlplane.enums import ENDED, LIVE, MOVES, EventKind, OnEngineLoss
 from engines.controlplane.models import Engine, Task, TaskEvent, Worker, atomic
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
 LOG_KEPT = 256 * 1024  # characters of output kept per task
+BUSY_SINCE = "UPDATE controlplane_worker SET status_at = %s WHERE id = %s"
 LONGEST_PAUSE = timedelta(seconds=60)  # between two tries to place a task that engines refuse
 
 
@@ -43,17 +45,24 @@ def move(task: Task, to: TaskStatus, kind: EventKind, text: str = "", **facts: A
 move.alters_data = True  # type: ignore[attr-defined]  # no calls from templates
 
 
-def start(task: Task, engine: Engine, worker_id: str, where: str) -> None:
-    """Store a new task as one that found its worker at once. The caller holds the engine's row."""
+def start(task: Task, engine: Engine, worker_id: str, where: str) -> bool:
+    """Store a new task as one that found its worker at once; False, with nothing stored, if that has a task.
+
+    The caller holds the engine's row, and wakes who waits for it.
+    """
     at = task.created_at = task.updated_at = task.not_before = now()
     task.status, task.engine, task.worker_id = TaskStatus.DISPATCHED, engine, worker_id
     task.attempt, task.dispatched_at = 1, at
-    task.save(force_insert=True)
-    kept = TaskEvent(task=task, at=at, kind=EventKind.QUEUED), TaskEvent(task=task, at=at, kind=EventKind.DISPATCHED)
-    kept[1].text, kept[1].engine = where, engine
-    TaskEvent.objects.bulk_create(kept)
-    Worker.objects.filter(pk=worker_id).update(status_at=at)
-    wake(*seen(task.pk, task.team_id, engine.pk))
+    if not statements.insert(task):
+        task.status, task.engine, task.worker_id = TaskStatus.QUEUED, None, None
+        task.attempt, task.dispatched_at = 0, None
+        return False
+    statements.insert(
+        TaskEvent(task_id=task.pk, at=at, kind=EventKind.QUEUED),
+        TaskEvent(task_id=task.pk, at=at, kind=EventKind.DISPATCHED, text=where, engine=engine),
+    )
+    statements.ask(BUSY_SINCE, at, worker_id)
+    return True
 
 
 def note(task: Task, kind: EventKind, text: str, engine: Engine | None = None) -> None:

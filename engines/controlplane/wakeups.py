@@ -7,7 +7,7 @@ waits also looks by itself every few seconds. `relay` carries them to other proc
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import transaction
@@ -19,7 +19,7 @@ CLOUD = "cloud"
 
 _lock = threading.Lock()
 _bells: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
-_told: list[tuple[asyncio.AbstractEventLoop, Callable[[str], None]]] = []
+_told: list[tuple[asyncio.AbstractEventLoop, Callable[[Sequence[str]], None]]] = []
 
 
 @contextmanager
@@ -40,8 +40,8 @@ def listening(*names: str) -> Iterator[asyncio.Event]:
 
 
 @contextmanager
-def telling(listener: Callable[[str], None]) -> Iterator[None]:
-    """Call `listener`, on this loop, with every name that is woken in this process."""
+def telling(listener: Callable[[Sequence[str]], None]) -> Iterator[None]:
+    """Call `listener`, on this loop, with the names that are woken in this process."""
     told = (asyncio.get_running_loop(), listener)
     _told.append(told)
     try:
@@ -63,9 +63,8 @@ def wake(*names: str) -> None:
 def _everywhere(names: tuple[str, ...]) -> None:
     ring(*names)
     for loop, listener in list(_told):
-        for name in names:
-            if name and not loop.is_closed():
-                loop.call_soon_threadsafe(listener, name)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(listener, names)
 
 
 def ring(*names: str) -> None:

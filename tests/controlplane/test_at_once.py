@@ -76,6 +76,22 @@ def test_a_worker_that_is_lost_between_look_and_lock_gets_nothing(caller, agent,
     assert (run(caller)["status"], Task.objects.count()) == (TaskStatus.QUEUED, 1)
 
 
+def test_a_worker_that_was_taken_between_look_and_lock_gets_no_second_task(caller, agent, monkeypatch):
+    seat = dispatch.seats(agent.team.pk)[0]
+    monkeypatch.setattr(dispatch, "_free_seat", lambda task: seat)
+    first, second = run(caller), run(caller)
+    assert (first["status"], second["status"]) == (TaskStatus.DISPATCHED, TaskStatus.QUEUED)
+    assert (row(second).worker, row(second).attempt, row(second).dispatched_at) == (None, 0, None)
+    assert events(row(second)) == [("queued", "")]
+
+
+@pytest.mark.parametrize("kind", ["name", "id"])
+def test_it_goes_to_the_worker_that_it_is_aimed_at(caller, agent, kind):
+    worker = Engine.objects.get(pk=agent.id).workers.get(index=1)
+    aim = "gpu-1-cpu-1" if kind == "name" else worker.pk
+    assert row(run(caller, workers=["gpu-1-cpu-7", aim])).worker == worker
+
+
 @pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
 def test_of_many_requests_for_the_last_seat_exactly_one_gets_it(team, agent):
     seat = dispatch.seats(team.pk)[0]

@@ -1,5 +1,6 @@
 """How much one key may ask, and a request that comes twice."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -26,24 +27,28 @@ def two_a_minute(settings):
     ratelimits._limiter.cache_clear()
 
 
-def test_two_threads_may_count_at_once():
-    class Slow(ratelimits.Memory):
-        """One whose other thread comes between the two steps by which the library starts its timer."""
+def test_a_window_that_is_over_is_counted_anew_and_forgotten(monkeypatch):
+    counter = ratelimits.Memory()
+    assert [counter.incr("a", 60), counter.incr("a", 60), counter.get("a")] == [1, 2, 2]
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert (counter.get("a"), counter.incr("b", 60)) == (0, 1)
+    assert (list(counter.expirations), counter.incr("a", 60)) == (["b"], 1)
 
-        @property
-        def timer(self):
-            return self._timer
 
-        @timer.setter
-        def timer(self, new):
-            self._timer = new
-            time.sleep(0.02)
-
-    counter = Slow()
+def test_counting_starts_no_thread():
+    counter = ratelimits.Memory()
     counter.timer.join()  # the one of its start
-    with ThreadPoolExecutor(2) as threads:
-        counted = list(threads.map(lambda _: counter.incr("a", 60), range(2)))
-    assert sorted(counted) == [1, 2]
+    before = threading.active_count()
+    counter.incr("a", 60)
+    assert threading.active_count() == before
+
+
+def test_threads_may_count_at_once():
+    counter = ratelimits.Memory()
+    with ThreadPoolExecutor(4) as threads:
+        counted = list(threads.map(lambda _: counter.incr("a", 60), range(400)))
+    assert sorted(counted) == list(range(1, 401))
 
 
 def test_beyond_its_limit_a_key_is_told_when_to_ask_again(caller, two_a_minute):

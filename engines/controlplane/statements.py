@@ -1,0 +1,57 @@
+"""What every `POST /run` asks the database, as statements of one form.
+
+Django writes a query anew each time, and takes longer for that than a database to answer it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from django.db import connections
+from django.db.models import Field, Model
+
+from engines.controlplane.models import DATABASE
+
+
+def ask(sql: str, *given: Any) -> list[tuple[Any, ...]]:
+    """Run the statement and return its rows, in which nothing is converted. A moment may be given as it is."""
+    connection = connections[DATABASE]
+    adapt = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [adapt(value) if isinstance(value, datetime) else value for value in given])
+        return cursor.fetchall() if cursor.description else []
+
+
+def locking(sql: str) -> str:
+    """Return the SELECT so that it locks what it reads, without its key, up to the commit."""
+    connection = connections[DATABASE]
+    # On SQLite the transaction itself has the lock.
+    return f"{sql} {connection.ops.for_update_sql(no_key=True)}" if connection.features.has_select_for_update else sql
+
+
+def insert(*rows: Model) -> int:
+    """Store new rows of one model, as they are; return how many that were.
+
+    One that a unique constraint refuses is left out. An id that the database gives is not read back.
+    """
+    connection = connections[DATABASE]
+    model = type(rows[0])
+    given = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in _kept(model)]
+    with connection.cursor() as cursor:
+        cursor.execute(_insert(model, len(rows)), given)
+        return int(cursor.rowcount)
+
+
+@lru_cache
+def _kept(model: type[Model]) -> Sequence["Field[Any, Any]"]:
+    fields = model._meta.local_concrete_fields
+    return [field for field in fields if not field.generated and not field.db_returning]
+
+
+@lru_cache
+def _insert(model: type[Model], count: int) -> str:
+    columns = [f'"{field.column}"' for field in _kept(model)]
+    row = f"({', '.join(['%s'] * len(columns))})"
+    into = f'INSERT INTO "{model._meta.db_table}" ({", ".join(columns)})'
+    return f"{into} VALUES {', '.join([row] * count)} ON CONFLICT DO NOTHING"
