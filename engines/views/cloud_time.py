@@ -30,9 +30,10 @@ from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
 from engines.views.fleet import automation_silence
+from engines.views.operations import page as operation_page
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import is_recent, recently_confirmed, to_confirm
+from portal.accounts.confirmed import is_recent, must_confirm, recently_confirmed, to_confirm
 from portal.accounts.models import Team
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -222,8 +223,9 @@ def settle(request: PortalRequest, pk: str) -> HttpResponse:
     if not form.is_valid() or applied not in ("yes", "no"):
         messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
         return _go(request, reverse("operation", args=[found.pk]))
-    if not is_recent(request):
-        return to_confirm(request)
+    if must_confirm(request):
+        typed = {"settle_reason": form.cleaned_data["reason"]}
+        return operation_page(request, found, status=409, confirm_refused=True, **typed)
     try:
         by = Decider(request.user, Origin.of(request))
         resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)

@@ -63,7 +63,11 @@ def operations(request: PortalRequest) -> HttpResponse:
 @require_safe
 @vary_on_htmx
 def operation(request: PortalRequest, pk: str) -> HttpResponse:
-    found = operation_for(request, pk)
+    return page(request, operation_for(request, pk))
+
+
+def page(request: PortalRequest, found: Operation, *, status: int = 200, **more: Any) -> HttpResponse:
+    """The operation's page, with `more` in its context."""
     context = {
         "operation": found,
         "engine": found.engine,
@@ -77,9 +81,11 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "is_money": found.verb in MONEY,
         **settling(request, found),
         "silence": automation_silence(clock.now()),
+        **more,
     }
     fragment = request.htmx and request.htmx.target == "operation"
-    return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
+    template = "operations/_operation.html" if fragment else "operations/detail.html"
+    return render(request, template, context, status=status)
 
 
 def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
