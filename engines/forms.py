@@ -54,7 +54,8 @@ class ConfirmForm(WhyForm):
 
     def parameters(self) -> dict[str, Any]:
         """Return what the operation keeps beside reason and deadline, as JSON."""
-        return {}
+        verb, engine, _ = self.about
+        return VERBS[verb].parameters(engine, self.cleaned_data)
 
     def clean_ticket(self) -> Ticket:
         try:
@@ -86,10 +87,11 @@ class DrainForm(ConfirmForm):
             del self.fields["patience"]
 
     def parameters(self) -> dict[str, Any]:
+        kept = super().parameters()
         if "patience" not in self.fields:
-            return {}
+            return kept
         patience = int(self.cleaned_data["patience"] or self.fields["patience"].initial)
-        return {PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
+        return {**kept, PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
 
 
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
@@ -131,13 +133,10 @@ class UpdateForm(ConfirmForm):
         field.widget = forms.Select(choices=list(choices.items()))
         field.help_text = f"It runs {self.engine.version or 'a version that the API does not name'} now."
 
-    def parameters(self) -> dict[str, Any]:
-        return {"version": self.cleaned_data["tag"] or self.cleaned_data["version"], "from": self.engine.version}
-
-
-class RestartForm(ConfirmForm):
-    def parameters(self) -> dict[str, Any]:
-        return {"boot_id": self.engine.wire.get("boot_id") or ""}
+    def clean(self) -> dict[str, Any]:
+        """What is typed goes before what is chosen."""
+        found = self.cleaned_data
+        return found | ({"version": found["tag"]} if found.get("tag") else {})
 
 
 class RenameForm(ConfirmForm):
@@ -150,9 +149,6 @@ class RenameForm(ConfirmForm):
         if self.cleaned_data["name"] == self.engine.name:
             raise forms.ValidationError("That is its name already.")
         return str(self.cleaned_data["name"])
-
-    def parameters(self) -> dict[str, Any]:
-        return {"name": self.cleaned_data["name"], "from": self.engine.name}
 
 
 class TypedForm(ConfirmForm):
@@ -184,7 +180,6 @@ def form_of(verb: Verb) -> type[ConfirmForm]:
     forms_of: dict[str, type[ConfirmForm]] = {
         Verb.DRAIN: DrainForm,
         Verb.UPDATE: UpdateForm,
-        Verb.RESTART: RestartForm,
         Verb.STOP: StopForm,
         Verb.RENAME: RenameForm,
         Verb.DELETE: TypedForm,
@@ -225,7 +220,7 @@ class BulkForm(WhyForm):
         last = plan.has_turns and plan.last_ones == plan.breaches
         self.fields["despite"].label = "Take the last running engine of a pool" if last else "Take that many at once"
         wanted = {
-            "version": plan.verb == Verb.UPDATE,
+            "version": "version" in VERBS[plan.verb].asks,
             "pace": plan.has_turns,
             "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),
@@ -259,7 +254,7 @@ class BulkForm(WhyForm):
         """What was said, once it is valid."""
         found = self.cleaned_data
         patience = found.get("deadline") or timedelta(0)
-        return Words(found["reason"], patience, found.get("pace") == "turns", found.get("version", ""))
+        return Words(found["reason"], patience, found.get("pace") == "turns", found)
 
 
 class ConnectionForm(forms.Form):

@@ -1,6 +1,7 @@
 """What a verb has to say for itself. All else about operations is the same for every verb."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
@@ -63,6 +64,8 @@ class Behaviour(ABC):
     gives_back: ClassVar[bool] = False  # the capacity, after a while: many can go one after the other
     finishes_tasks: ClassVar[bool] = False  # first, however long they take
     waits: ClassVar[bool] = False  # for an engine that is offline
+    needs_wire: ClassVar[bool] = False  # the whole reading, to say of many whether it can be asked of them
+    asks: ClassVar[tuple[str, ...]] = ()  # what a form for many has for it beside a reason
     # Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.
     supersedes: ClassVar[frozenset[str]] = frozenset()
     # What it does not disturb: a machine may be paid for longer while its engine finishes what it runs.
@@ -83,6 +86,14 @@ class Behaviour(ABC):
     @abstractmethod
     def consequences(self, engine: Engine, running: int) -> list[str]:
         """Say what it will do, from what was last read; `running` tasks are on the engine."""
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an operation keeps of the engine as it is now, and of what a form `said`, as JSON."""
+        return {}
+
+    def cuts(self, engine: Engine) -> bool:
+        """Whether what runs on it may not be finished: then it matters which tasks those are."""
+        return False
 
     def objection(self, operation: Operation, engine: Engine) -> str:
         """Why a fresh reading forbids to send what was asked; "" if it does not."""
