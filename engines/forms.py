@@ -12,7 +12,7 @@ from engines.api.redact import mask
 from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import DEADLINE, PATIENCE
+from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.verbs import VERBS, waits_for
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
@@ -20,6 +20,10 @@ from portal.vault.addresses import BadAddress, checked, is_listed
 
 TOO_OLD = "This form is too old. Look at it again and confirm once more."
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
+
+
+INSISTS = "Send it again by itself if the engine forgets it"
+INSISTING = "A process that is restarted forgets a drain, and takes tasks again. Unless this is ticked, you are asked."
 
 
 class WhyForm(forms.Form):
@@ -77,7 +81,8 @@ class DrainForm(ConfirmForm):
         initial="168",
         help_text="If it has not come back by then, nothing is sent.",
     )
-    field_order = ("reason", "patience", "deadline")
+    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
+    field_order = ("reason", "patience", "deadline", INSIST)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -207,9 +212,10 @@ class BulkForm(WhyForm):
         initial="turns",
         help_text="In turns, the next is asked when one is back.",
     )
+    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
     typed = forms.CharField(max_length=60, label="Type what you are about to do")
     despite = forms.BooleanField(required=False)
-    field_order = ("version", "pace", "reason", "deadline", "typed", "despite")
+    field_order = ("version", "pace", "reason", "deadline", INSIST, "typed", "despite")
 
     def __init__(self, *args: Any, plan: Plan, team_id: int, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -220,7 +226,7 @@ class BulkForm(WhyForm):
         last = plan.has_turns and plan.last_ones == plan.breaches
         self.fields["despite"].label = "Take the last running engine of a pool" if last else "Take that many at once"
         wanted = {
-            "version": "version" in VERBS[plan.verb].asks,
+            **{name: name in VERBS[plan.verb].asks for name in ("version", INSIST)},
             "pace": plan.has_turns,
             "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),

@@ -20,6 +20,7 @@ class Judgement:
     state: State
     note: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
+    forgot: bool = False  # the engine, what it had accepted: who asked may have wanted it sent again by itself then
 
 
 class Retry(NamedTuple):
@@ -47,6 +48,7 @@ RETRY: dict[Verb, Retry] = {
 }
 # The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
 PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
+INSIST = "insist"  # the parameter of what is sent again by itself if the engine forgets it
 # A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).
 GRACE = timedelta(seconds=20)
 
