@@ -78,17 +78,18 @@ def at_once(*jobs):
     return ends
 
 
-def test_e6_two_people_want_the_same_and_it_is_charged_once_each_of_fifty_times(
+def test_e6_two_people_want_the_same_and_one_of_them_has_it_each_of_two_hundred_times(
     api, bill, ada, bills_key, adas_key, fleet, acme
 ):
-    wishes = []
-    for engine in fleet(50):  # the model has every order of events; these are for the database
+    wishes, engines = [], fleet(200)
+    for engine in engines:  # the model has every order of events; these are for the database
         both = [partial(ask, engine, *who, quote=quote(engine, "0.25")) for who in ((bill, bills_key), (ada, adas_key))]
         ends = at_once(*both)
         assert sorted(type(end).__name__ for end in ends) == ["Busy", "Operation"]
         wishes += both
+    Operation.objects.exclude(engine__in=engines[:50]).delete()  # what follows has no race in it
     everything_is_sent()
-    for wish in wishes:  # whoever was too late tries the same form again
+    for wish in wishes[:100]:  # whoever was too late tries the same form again
         wish()
     everything_is_sent()
     outcomes = Operation.objects.values("extension__outcome").annotate(number=Count("pk"))
