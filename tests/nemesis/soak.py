@@ -86,7 +86,8 @@ def settle(fleet, fed):
     until = time.monotonic() + SETTLING
     while time.monotonic() < until:
         fleet.start_ended_engines()
-        if not books.restless(fleet) and not books.held(fleet, "held") and not unfinished(fleet, fed):
+        moving = books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
+        if not moving and not any(list(late(fleet)) for late in (books.added, books.mirror, books.alarms)):
             return
         time.sleep(0.5)
 
@@ -117,6 +118,8 @@ def facts(fleet, people, feeder, nemesis):
         "connections": dict(fleet.proxy.drawn),
         "over a limit": len(fleet.query(OVER_A_LIMIT)),
         "charged upstream": len(books.held(fleet, "done")),
+        "machines paid": len(fleet.upstream(books.PAID)),
+        "engines added": (len(fleet.keys_shown), len(fleet.added)),
         "tasks": len(feeder.fed),
         "blows": len(nemesis.blows),
     }
