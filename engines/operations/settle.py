@@ -49,7 +49,7 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
     facts: dict[str, Any] = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
     try:
         if insists(operation, judgement):
-            insist(operation, judgement, now=now, **facts)
+            insist(operation, now=now, **facts)
         elif to != operation.state and to in MOVES[State(operation.state)]:
             if operation.state == State.WAITING and to == State.REQUESTED:
                 # At once: before new tasks run on it, as far as possible.
@@ -74,11 +74,11 @@ def insists(operation: Operation, judgement: Judgement) -> bool:
 
 
 @transaction.atomic
-def insist(operation: Operation, judgement: Judgement, *, now: datetime, **facts: Any) -> None:
+def insist(operation: Operation, *, now: datetime, **facts: Any) -> None:
     """Send it again, as the click of a person would. Raises Moved."""
     if operation.state != State.NEEDS_ATTENTION:
         move(operation, State.NEEDS_ATTENTION, now=now, note=FORGOTTEN, **facts)
-    once_more(operation, now=now, note=f"Sent again by itself, as {operation.requested_name} wanted then.")
+    once_more(operation, now=now, note=f"It is sent again by itself, as {operation.requested_name} wanted.")
 
 
 def _wake(operation: Operation) -> None:

@@ -97,7 +97,7 @@ def forgot(operation, at=LATER, **facts):
 
 def test_it_is_said_on_the_timeline_and_in_the_audit_log(operation):
     assert forgot(operation) == State.REQUESTED
-    assert texts(operation)[-1] == "Sent again by itself, as Olga wanted then."
+    assert texts(operation)[-1] == "It is sent again by itself, as Olga wanted."
     assert FORGOT in texts(operation)[-2]
     entry = Entry.objects.get(action="operation.needs_attention")
     assert (entry.actor, entry.detail["asked_by"]) == (None, "Olga")
