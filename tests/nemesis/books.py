@@ -55,6 +55,17 @@ def money(fleet):
     yield from sums(fleet, sum(cost for _, cost in theirs.values()), theirs, ours)
 
 
+def doubts(fleet):
+    """What is unknown here is what no reading shows: neither more paid time, nor a machine of that name."""
+    theirs = {(row[0], to_the_millisecond(row[4]), float(row[2])) for row in held(fleet, "done")}
+    for pk, uid, state, _, hours, _, before, *_ in fleet.query(EXTENSIONS):
+        if state == "unknown" and (uid, to_the_millisecond(before), float(hours)) in theirs:
+            yield f"{pk} is unknown, and {uid} has its {hours} h"
+    names = {engine["name"] for engine in fleet.engines()}
+    ordered = fleet.query("SELECT engine_name FROM engines_operation WHERE verb = 'create' AND state = 'unknown'")
+    yield from (f"the order of {name} is unknown, and it is there" for (name,) in ordered if name in names)
+
+
 def to_the_millisecond(at):
     """A time as both databases tell it, and as the API gives it on."""
     at = at if isinstance(at, datetime) else datetime.fromisoformat(at)
@@ -132,6 +143,20 @@ def alarms(fleet):
     yield from (f"{name} is {rows.get(name)}" for name, value in wanted.items() if rows.get(name) != value)
     if rows["portal_workers",] < 1:
         yield "no worker is seen"
+
+
+ASKING = """SELECT o.id, o.verb, e.status, CAST(o.parameters AS TEXT), CAST(e.wire AS TEXT) FROM engines_operation o
+    JOIN engines_engine e ON e.id = o.engine_id WHERE o.state = 'needs_attention'"""
+
+
+def attention(fleet):
+    """Nobody is asked about what the portal sees has happened, or is happening."""
+    for pk, verb, status, parameters, wire in fleet.query(ASKING):
+        before, now = (json.loads(text).get("boot_id") for text in (parameters, wire))
+        if verb in ("drain", "stop") and status in ("draining", "stopping"):
+            yield f"{pk}, a {verb}, needs attention, and its engine is {status}"
+        if verb == "restart" and status == "running" and before and now and before != now:
+            yield f"{pk} needs attention, and its engine was restarted"
 
 
 def ledger(fleet):
@@ -223,7 +248,7 @@ def highest_limit(fleet):
     return max(round(float(json.loads(row[0])["team_day"]) * 10**8) for row in set_to)
 
 
-CHECKS = (money, orders, ledger, sends, locks, rest, chain, audited, budgets, added, mirror, alarms)
+CHECKS = (money, orders, doubts, ledger, sends, locks, rest, chain, audited, budgets, added, mirror, alarms, attention)
 
 
 def wrong(fleet, fed):

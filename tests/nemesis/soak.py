@@ -82,12 +82,15 @@ def settle(fleet, fed):
     """Wait until nothing moves any more by itself."""
     time.sleep(CALM_AFTER)
     # What need not be waited for: the leases of workers that died. A live one is past its call by now, or held up.
+    # And the next reading of what is unknown, which may be minutes away.
     fleet.command("shell", "-c", LEASES)
     until = time.monotonic() + SETTLING
     while time.monotonic() < until:
         fleet.start_ended_engines()
         moving = books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
-        if not moving and not any(list(late(fleet)) for late in (books.added, books.mirror, books.alarms)):
+        if not moving and not any(
+            list(late(fleet)) for late in (books.added, books.mirror, books.doubts, books.alarms, books.attention)
+        ):
             return
         time.sleep(0.5)
 
@@ -95,7 +98,9 @@ def settle(fleet, fed):
 LEASES = """
 from django.utils.timezone import now
 from engines.controlplane.models import Extension
+from engines.enums import MONEY
 from engines.models import Operation
+Operation.objects.filter(state="unknown", verb__in=MONEY).update(next_at=now())
 Operation.objects.filter(state__in=["checking", "sending"]).update(lease_until=now(), next_at=now())
 Extension.objects.filter(state="held").update(next_at=now())
 """
