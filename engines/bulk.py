@@ -31,7 +31,6 @@ from portal.wake import wake_after_commit
 
 MOST = 10_000  # engines in one batch
 SHOWN = 20  # differences that are told one by one
-DISCONNECTED = EngineStatus.DISCONNECTED
 FAILED = (State.FAILED, State.REFUSED, State.NEEDS_RECONFIRM)
 
 
@@ -85,7 +84,8 @@ class Plan:
     @property
     def cut(self) -> list[Engine]:
         """The engines whose tasks would not be finished: those that cannot be asked to finish anything."""
-        return [each for each in self.running if self.verb == Verb.STOP and each.status == DISCONNECTED]
+        behaviour = VERBS[self.verb]
+        return [each for each in self.running if behaviour.finishes_tasks and behaviour.cuts(each)]
 
     @property
     def marks(self) -> dict[int, str]:
@@ -172,7 +172,7 @@ def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:
     if blocker(verb, opened):
         return Skip.BUSY
     if VERBS[verb].refusal(engine):
-        return Skip.OFFLINE if engine.status == DISCONNECTED else Skip.STATE
+        return Skip.OFFLINE if engine.status == EngineStatus.DISCONNECTED else Skip.STATE
     return Skip.RIGHT
 
 

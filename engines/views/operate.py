@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
-from engines.enums import OPEN, EngineStatus, Verb
+from engines.enums import OPEN, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
@@ -173,7 +173,7 @@ def dialog(
         "engine": engine,
         "workers": workers,
         "running": running,
-        "cuts": verb == Verb.STOP and engine.status == EngineStatus.DISCONNECTED,
+        "cuts": VERBS[verb].finishes_tasks and VERBS[verb].cuts(engine),
         "idle": len(workers) - len(running),
         "verb": verb,
         "icon": ICONS[verb],
