@@ -108,7 +108,7 @@ def extend(self, browser):
 
 
 def drain(self, browser):
-    insisting = {"insist": "on"} if self.random.random() < 0.3 else {}
+    insisting = {"insist": "on"} if self.random.random() < 0.5 else {}
     self.ask(browser, self.random.choice(self.own), "drain", **insisting)
 
 

@@ -20,6 +20,7 @@ SETTLING = 150  # seconds that everything may take to come to rest
 OVER_A_LIMIT = (
     "SELECT 1 FROM audit_entry WHERE action = 'cloudtime.refused' AND CAST(detail AS TEXT) LIKE '%may spend%'"
 )
+INSISTED = "SELECT 1 FROM engines_moment WHERE text LIKE 'It is sent again by itself%'"
 ENOUGH = 8  # purchases that the API has charged
 CALM_AFTER = 8  # seconds after which no call of before is under way any more
 
@@ -124,6 +125,7 @@ def facts(fleet, people, feeder, nemesis):
         "over a limit": len(fleet.query(OVER_A_LIMIT)),
         "charged upstream": len(books.held(fleet, "done")),
         "machines paid": len(fleet.upstream(books.PAID)),
+        "sent again by themselves": len(fleet.query(INSISTED)),
         "engines added": (len(fleet.keys_shown), len(fleet.added)),
         "tasks": len(feeder.fed),
         "blows": len(nemesis.blows),
