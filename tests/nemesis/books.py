@@ -30,7 +30,7 @@ def restless(fleet):
 
 
 # A drain goes on while somebody looks at it; money that is unknown is read again for a quarter of an hour.
-AT_REST = f"state IN {SETTLED} AND (verb = 'extend' OR state <> 'unknown')"
+AT_REST = f"state IN {SETTLED} AND (verb IN ('extend', 'create') OR state <> 'unknown')"
 
 
 def money(fleet):
