@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,8 +31,6 @@ from portal.wake import wake_after_commit
 
 MOST = 10_000  # engines in one batch
 SHOWN = 20  # differences that are told one by one
-NEEDS_WIRE = (Verb.RESTART, Verb.EXTEND)  # the rest is decided by columns: thousands of rows stay small
-DISCONNECTED = EngineStatus.DISCONNECTED
 FAILED = (State.FAILED, State.REFUSED, State.NEEDS_RECONFIRM)
 
 
@@ -86,7 +84,8 @@ class Plan:
     @property
     def cut(self) -> list[Engine]:
         """The engines whose tasks would not be finished: those that cannot be asked to finish anything."""
-        return [each for each in self.running if self.verb == Verb.STOP and each.status == DISCONNECTED]
+        behaviour = VERBS[self.verb]
+        return [each for each in self.running if behaviour.finishes_tasks and behaviour.cuts(each)]
 
     @property
     def marks(self) -> dict[int, str]:
@@ -97,8 +96,7 @@ class Plan:
 
     def _mark(self, engine: Engine) -> str:
         """Tasks come and go where they are finished first; where they may be cut, their number is agreed to."""
-        may_be_cut = self.verb == Verb.RESTART or (self.verb == Verb.STOP and engine.status == DISCONNECTED)
-        if not may_be_cut or not engine.workers_busy:
+        if not engine.workers_busy or not VERBS[self.verb].cuts(engine):
             return engine.status
         return f"{engine.status} with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
 
@@ -138,7 +136,7 @@ class Plan:
 
 def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: str, within_guard: bool = False) -> Plan:
     """Say what would happen. `within_guard` leaves out what the guard objects to, instead of saying so."""
-    rows = rows if verb in NEEDS_WIRE else rows.defer("wire")
+    rows = rows if VERBS[verb].needs_wire else rows.defer("wire")  # thousands of rows stay small
     most = many.MOST if verb == Verb.EXTEND else MOST
     engines = list(rows.select_related("connection").order_by("name", "pk")[: most + 1])
     made = Plan(verb, left_out=max(0, len(engines) - most))
@@ -174,7 +172,7 @@ def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:
     if blocker(verb, opened):
         return Skip.BUSY
     if VERBS[verb].refusal(engine):
-        return Skip.OFFLINE if engine.status == DISCONNECTED else Skip.STATE
+        return Skip.OFFLINE if engine.status == EngineStatus.DISCONNECTED else Skip.STATE
     return Skip.RIGHT
 
 
@@ -216,7 +214,7 @@ class Words:
     reason: str
     deadline: timedelta
     in_turn: bool = False
-    version: str = ""
+    said: Mapping[str, Any] = field(default_factory=dict)  # beside that, for the verb
 
 
 def start(
@@ -295,14 +293,7 @@ def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
 
 
 def _wish(batch: Batch, engine: Engine, words: Words, earlier: Operation | None) -> Wish:
-    parameters: dict[str, Any] = {}  # what a single one keeps, too
-    match batch.verb:
-        case Verb.UPDATE:
-            parameters = {"version": words.version, "from": engine.version}
-        case Verb.RESTART:
-            parameters = {"boot_id": engine.wire.get("boot_id") or ""}
-        case Verb.STOP:
-            parameters = {"online": engine.status != DISCONNECTED}
+    parameters = VERBS[batch.verb].parameters(engine, words.said)
     return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters, earlier)
 
 

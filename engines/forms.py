@@ -12,7 +12,7 @@ from engines.api.redact import mask
 from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import DEADLINE, PATIENCE
+from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.verbs import VERBS, waits_for
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
@@ -20,6 +20,10 @@ from portal.vault.addresses import BadAddress, checked, is_listed
 
 TOO_OLD = "This form is too old. Look at it again and confirm once more."
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
+
+
+INSISTS = "Send it again by itself if the engine forgets it"
+INSISTING = "A process that is restarted forgets a drain, and takes tasks again. Unless this is ticked, you are asked."
 
 
 class WhyForm(forms.Form):
@@ -54,7 +58,8 @@ class ConfirmForm(WhyForm):
 
     def parameters(self) -> dict[str, Any]:
         """Return what the operation keeps beside reason and deadline, as JSON."""
-        return {}
+        verb, engine, _ = self.about
+        return VERBS[verb].parameters(engine, self.cleaned_data)
 
     def clean_ticket(self) -> Ticket:
         try:
@@ -76,7 +81,8 @@ class DrainForm(ConfirmForm):
         initial="168",
         help_text="If it has not come back by then, nothing is sent.",
     )
-    field_order = ("reason", "patience", "deadline")
+    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
+    field_order = ("reason", "patience", "deadline", INSIST)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,10 +92,11 @@ class DrainForm(ConfirmForm):
             del self.fields["patience"]
 
     def parameters(self) -> dict[str, Any]:
+        kept = super().parameters()
         if "patience" not in self.fields:
-            return {}
+            return kept
         patience = int(self.cleaned_data["patience"] or self.fields["patience"].initial)
-        return {PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
+        return {**kept, PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
 
 
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
@@ -131,13 +138,10 @@ class UpdateForm(ConfirmForm):
         field.widget = forms.Select(choices=list(choices.items()))
         field.help_text = f"It runs {self.engine.version or 'a version that the API does not name'} now."
 
-    def parameters(self) -> dict[str, Any]:
-        return {"version": self.cleaned_data["tag"] or self.cleaned_data["version"], "from": self.engine.version}
-
-
-class RestartForm(ConfirmForm):
-    def parameters(self) -> dict[str, Any]:
-        return {"boot_id": self.engine.wire.get("boot_id") or ""}
+    def clean(self) -> dict[str, Any]:
+        """What is typed goes before what is chosen."""
+        found = self.cleaned_data
+        return found | ({"version": found["tag"]} if found.get("tag") else {})
 
 
 class RenameForm(ConfirmForm):
@@ -150,9 +154,6 @@ class RenameForm(ConfirmForm):
         if self.cleaned_data["name"] == self.engine.name:
             raise forms.ValidationError("That is its name already.")
         return str(self.cleaned_data["name"])
-
-    def parameters(self) -> dict[str, Any]:
-        return {"name": self.cleaned_data["name"], "from": self.engine.name}
 
 
 class TypedForm(ConfirmForm):
@@ -184,7 +185,6 @@ def form_of(verb: Verb) -> type[ConfirmForm]:
     forms_of: dict[str, type[ConfirmForm]] = {
         Verb.DRAIN: DrainForm,
         Verb.UPDATE: UpdateForm,
-        Verb.RESTART: RestartForm,
         Verb.STOP: StopForm,
         Verb.RENAME: RenameForm,
         Verb.DELETE: TypedForm,
@@ -212,9 +212,10 @@ class BulkForm(WhyForm):
         initial="turns",
         help_text="In turns, the next is asked when one is back.",
     )
+    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
     typed = forms.CharField(max_length=60, label="Type what you are about to do")
     despite = forms.BooleanField(required=False)
-    field_order = ("version", "pace", "reason", "deadline", "typed", "despite")
+    field_order = ("version", "pace", "reason", "deadline", INSIST, "typed", "despite")
 
     def __init__(self, *args: Any, plan: Plan, team_id: int, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -225,7 +226,7 @@ class BulkForm(WhyForm):
         last = plan.has_turns and plan.last_ones == plan.breaches
         self.fields["despite"].label = "Take the last running engine of a pool" if last else "Take that many at once"
         wanted = {
-            "version": plan.verb == Verb.UPDATE,
+            **{name: name in VERBS[plan.verb].asks for name in ("version", INSIST)},
             "pace": plan.has_turns,
             "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),
@@ -259,7 +260,7 @@ class BulkForm(WhyForm):
         """What was said, once it is valid."""
         found = self.cleaned_data
         patience = found.get("deadline") or timedelta(0)
-        return Words(found["reason"], patience, found.get("pace") == "turns", found.get("version", ""))
+        return Words(found["reason"], patience, found.get("pace") == "turns", found)
 
 
 class ConnectionForm(forms.Form):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
 
-from engines.enums import OPEN, EngineStatus, Verb
+from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
 from engines.operations.verbs import VERBS, takes_the_place_of
@@ -22,7 +22,7 @@ def facts(verb: Verb, engine: Engine) -> Facts:
     """Return what matters for the verb, as the portal last read it."""
     paid = amounts.paid_time(engine)
     running = sorted(worker.task_id or worker.name for worker in workers_of(engine) if worker.busy)
-    may_be_cut = verb == Verb.RESTART or engine.status == EngineStatus.DISCONNECTED
+    may_be_cut = VERBS[verb].cuts(engine)
     every: dict[str, Callable[[], Any]] = {
         "status": lambda: engine.status,
         "tasks": lambda: len(running),

@@ -1,6 +1,7 @@
 """What a verb has to say for itself. All else about operations is the same for every verb."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +20,7 @@ class Judgement:
     state: State
     note: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
+    forgot: bool = False  # the engine, what it had accepted: who asked may have wanted it sent again by itself then
 
 
 class Retry(NamedTuple):
@@ -46,6 +48,7 @@ RETRY: dict[Verb, Retry] = {
 }
 # The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
 PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
+INSIST = "insist"  # the parameter of what is sent again by itself if the engine forgets it
 # A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).
 GRACE = timedelta(seconds=20)
 
@@ -63,6 +66,8 @@ class Behaviour(ABC):
     gives_back: ClassVar[bool] = False  # the capacity, after a while: many can go one after the other
     finishes_tasks: ClassVar[bool] = False  # first, however long they take
     waits: ClassVar[bool] = False  # for an engine that is offline
+    needs_wire: ClassVar[bool] = False  # the whole reading, to say of many whether it can be asked of them
+    asks: ClassVar[tuple[str, ...]] = ()  # what a form for many has for it beside a reason
     # Conflicts (RELIABILITY 4.1). One operation is open on an engine at a time; a stronger one takes its place.
     supersedes: ClassVar[frozenset[str]] = frozenset()
     # What it does not disturb: a machine may be paid for longer while its engine finishes what it runs.
@@ -83,6 +88,14 @@ class Behaviour(ABC):
     @abstractmethod
     def consequences(self, engine: Engine, running: int) -> list[str]:
         """Say what it will do, from what was last read; `running` tasks are on the engine."""
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an operation keeps of the engine as it is now, and of what a form `said`, as JSON."""
+        return {}
+
+    def cuts(self, engine: Engine) -> bool:
+        """Whether what runs on it may not be finished: then it matters which tasks those are."""
+        return False
 
     def objection(self, operation: Operation, engine: Engine) -> str:
         """Why a fresh reading forbids to send what was asked; "" if it does not."""

@@ -39,8 +39,13 @@ def send_again(operation: Operation, *, by: Decider, now: datetime) -> None:
     _only_in(State.NEEDS_ATTENTION, operation)
     if why_not := not_yours(operation, by.user):
         raise NotYours(why_not)
+    once_more(operation, now=now, note=f"{by.user} had it sent again.", by=by)
+
+
+def once_more(operation: Operation, *, now: datetime, note: str, by: Decider | None = None) -> None:
+    """Make it due again. Without a person it was decided when it was asked for: see `settle.insist`."""
     facts = {"next_at": now, "deadline_at": max(operation.deadline_at, now + LONGER)}
-    move(operation, State.REQUESTED, now=now, by=by, note=f"{by.user} had it sent again.", **facts)
+    move(operation, State.REQUESTED, now=now, by=by, note=note, **facts)
 
 
 def not_yours(operation: Operation, user: User) -> str:

@@ -3,13 +3,15 @@
 A level effect: a reading shows it, so it may be sent again once a reading shows that it did not happen.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from engines import wire
 from engines.api.client import EnginesClient
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
-from engines.operations.behaviour import GRACE, Behaviour, Judgement, progress_of
+from engines.operations.behaviour import GRACE, INSIST, Behaviour, Judgement, progress_of
 
 FORGOT = (
     "The engine runs and takes tasks again: it forgot the drain, most likely because its process was restarted. "
@@ -25,6 +27,7 @@ class Drain(Behaviour):
     icon = "drain"
     matters = ("status", "tasks", "ends")
     for_many = takes = finishes_tasks = waits = True
+    asks = (INSIST,)
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -54,6 +57,9 @@ class Drain(Behaviour):
             "Then its process shuts down, and it stays down until somebody starts it on its host.",
             "A drain that was sent cannot be taken back.",
         ]
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {INSIST: True} if said.get(INSIST) else {}
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.drain(operation.uid)
@@ -93,4 +99,4 @@ class Drain(Behaviour):
             return Judgement(state, operation.note)
         if state == State.UNKNOWN and operation.attempts < self.max_sends:
             return Judgement(State.REQUESTED, "The request did not arrive: the engine still runs. Sending it again.")
-        return Judgement(State.NEEDS_ATTENTION, FORGOT)
+        return Judgement(State.NEEDS_ATTENTION, FORGOT, forgot=True)

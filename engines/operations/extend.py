@@ -18,7 +18,7 @@ class Extend(Behaviour):
     verb = Verb.EXTEND
     icon = "hourglass"
     matters = ("status", "price", "ends")
-    for_many = True
+    for_many = needs_wire = True
     beside = frozenset({Verb.DRAIN, Verb.UPDATE})
 
     def refusal(self, engine: Engine) -> str:

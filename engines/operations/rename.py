@@ -1,6 +1,8 @@
 """Rename: what people call an engine. Contract 2.1 #5. A level effect; it touches nothing that runs."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from engines import wire
 from engines.api.client import EnginesClient
@@ -22,6 +24,9 @@ class Rename(Behaviour):
             "Nothing that runs is touched.",
             "Tasks that are aimed at its workers by name have to be aimed at the new name.",
         ]
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {"name": said["name"], "from": engine.name}
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.rename(operation.uid, operation.parameters["name"])

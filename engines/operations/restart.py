@@ -4,7 +4,9 @@ An edge effect: sent twice it cuts twice, and a reading can miss it. So it is se
 and what nobody saw is a person's to judge.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from engines import wire
 from engines.api.client import EnginesClient
@@ -24,7 +26,7 @@ class Restart(Behaviour):
     verb = Verb.RESTART
     icon = "refresh"
     matters = ("status", "tasks", "cut")
-    for_many = takes = gives_back = True
+    for_many = takes = gives_back = needs_wire = True
 
     def refusal(self, engine: Engine) -> str:
         if not engine.cloud:
@@ -45,6 +47,12 @@ class Restart(Behaviour):
             )
         said.append("It is sent once. Whether it happened is read from the engine, never tried again by itself.")
         return said
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {"boot_id": engine.wire.get("boot_id") or ""}
+
+    def cuts(self, engine: Engine) -> bool:
+        return True
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.restart(operation.uid)

@@ -4,9 +4,12 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
 from engines.enums import MONEY, OPEN, State
 from engines.models import Engine, Operation
-from engines.operations.behaviour import DEADLINE
+from engines.operations.behaviour import DEADLINE, INSIST, Judgement
+from engines.operations.decide import once_more
 from engines.operations.moves import MOVES, Moved, amend, move
 from engines.operations.verbs import VERBS
 from portal.wake import wake_after_commit
@@ -14,6 +17,7 @@ from portal.wake import wake_after_commit
 log = logging.getLogger(__name__)
 
 RESEND = timedelta(seconds=2)
+FORGOTTEN = "The engine runs and takes tasks again: it forgot this, most likely because its process was restarted."
 
 # States that a reading may settle. SENDING belongs to whoever holds the lease; the rest wait for a person.
 WATCHED = frozenset(
@@ -44,7 +48,9 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
         to = State.STUCK
     facts: dict[str, Any] = {"progress": judgement.progress} if judgement.progress != operation.progress else {}
     try:
-        if to != operation.state and to in MOVES[State(operation.state)]:
+        if insists(operation, judgement):
+            insist(operation, now=now, **facts)
+        elif to != operation.state and to in MOVES[State(operation.state)]:
             if operation.state == State.WAITING and to == State.REQUESTED:
                 # At once: before new tasks run on it, as far as possible.
                 hours = operation.parameters[DEADLINE]
@@ -59,6 +65,20 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
             amend(operation, **facts)
     except Moved:
         log.info("operation %s was moved by somebody else", operation.pk)
+
+
+def insists(operation: Operation, judgement: Judgement) -> bool:
+    """Whether it is to be sent again by itself: as often as any one decision of a person is, and then no more."""
+    wanted = judgement.forgot and bool(operation.parameters.get(INSIST))
+    return wanted and operation.attempts < VERBS[operation.verb].max_sends
+
+
+@transaction.atomic
+def insist(operation: Operation, *, now: datetime, **facts: Any) -> None:
+    """Send it again, as the click of a person would. Raises Moved."""
+    if operation.state != State.NEEDS_ATTENTION:
+        move(operation, State.NEEDS_ATTENTION, now=now, note=FORGOTTEN, **facts)
+    once_more(operation, now=now, note=f"It is sent again by itself, as {operation.requested_name} wanted.")
 
 
 def _wake(operation: Operation) -> None:

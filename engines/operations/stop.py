@@ -4,6 +4,7 @@ Contract 2.1 #10 and 7.1. A level effect, but a final one: it is read before it 
 went offline since a person agreed to it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -50,7 +51,7 @@ class Stop(Behaviour):
         return ""
 
     def consequences(self, engine: Engine, running: int) -> list[str]:
-        if engine.status == EngineStatus.DISCONNECTED:
+        if self.cuts(engine):
             said = [
                 f"{engine.name} is offline: it is stopped at once and cannot be asked to finish anything.",
                 "Tasks that still run on it fail, or run again elsewhere if they asked for that.",
@@ -66,9 +67,14 @@ class Stop(Behaviour):
             said.append("Its rented machine is given back. Paid time that is left is not paid back.")
         return said
 
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {"online": not self.cuts(engine)}
+
+    def cuts(self, engine: Engine) -> bool:
+        return engine.status == EngineStatus.DISCONNECTED
+
     def objection(self, operation: Operation, engine: Engine) -> str:
-        offline = engine.status == EngineStatus.DISCONNECTED
-        return OFFLINE_NOW if offline and operation.parameters.get("online") else ""
+        return OFFLINE_NOW if self.cuts(engine) and operation.parameters.get("online") else ""
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         # Between the reading and this it may have gone offline: an API that can leaves it alone then.

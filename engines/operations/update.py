@@ -3,6 +3,7 @@
 Our own control plane says how far an update is (`update` in the Engine). Of another API only version and status tell.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ class Update(Behaviour):
     icon = "download"
     matters = ("status", "tasks", "version")
     for_many = takes = gives_back = finishes_tasks = True
+    asks = ("version",)
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -42,6 +44,9 @@ class Update(Behaviour):
             f"{finished}: nothing is cut. Then its process starts again, and it takes tasks as before.",
             "A version that cannot be used changes nothing: the old one runs on, and this says why.",
         ]
+
+    def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {"version": said["version"], "from": engine.version}
 
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.update(operation.uid, operation.parameters.get("version", ""))

@@ -26,6 +26,7 @@ from engines.money import amounts, choices, many
 from engines.money.amounts import PaidTime
 from engines.money.approve import NotApproved
 from engines.operations.moves import Decider
+from engines.operations.verbs import VERBS
 from engines.paid_clock import Overrun
 from engines.tickets import BulkTicket
 from engines.views.operate import ICONS, STEP_UP
@@ -175,10 +176,10 @@ def form_for(request: PortalRequest, made: Plan, data: Any = None, earlier: Batc
     return BulkForm(data, initial=initial, plan=made, team_id=request.team.pk, user=request.user)
 
 
-def said_before(earlier: Batch) -> dict[str, str]:
+def said_before(earlier: Batch) -> dict[str, Any]:
     first = Operation.objects.of(earlier.team).filter(batch=earlier).first()
-    version = first.parameters.get("version") if first else ""
-    return {"reason": earlier.reason, **({"version": version} if version else {})}
+    kept = first.parameters if first else {}
+    return {"reason": earlier.reason, **{name: kept[name] for name in VERBS[earlier.verb].asks if name in kept}}
 
 
 def shown(

@@ -13,11 +13,11 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
-from engines.enums import OPEN, EngineStatus, Verb
+from engines.enums import OPEN, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
-from engines.operations.behaviour import DEADLINE, PATIENCE
+from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.request import Busy, Changed, Wish, tried
 from engines.operations.request import request as ask
 from engines.operations.verbs import VERBS, takes_the_place_of, those, waits_for
@@ -141,7 +141,7 @@ def words_of(earlier: Operation) -> dict[str, Any]:
     """Return what was filled in then. A name that was typed to be sure is typed again."""
     hours = str(earlier.parameters.get(DEADLINE) or (earlier.deadline_at - earlier.requested_at) // timedelta(hours=1))
     said = {"reason": earlier.reason, "deadline": hours if hours in DEADLINES else None}
-    said |= {name: earlier.parameters.get(name) for name in ("name", "version")}
+    said |= {name: earlier.parameters.get(name) for name in ("name", "version", INSIST)}
     said["patience"] = earlier.parameters.get(PATIENCE)
     return {name: value for name, value in said.items() if value}
 
@@ -173,7 +173,7 @@ def dialog(
         "engine": engine,
         "workers": workers,
         "running": running,
-        "cuts": verb == Verb.STOP and engine.status == EngineStatus.DISCONNECTED,
+        "cuts": VERBS[verb].finishes_tasks and VERBS[verb].cuts(engine),
         "idle": len(workers) - len(running),
         "verb": verb,
         "icon": ICONS[verb],

@@ -26,7 +26,7 @@ BEYOND = {
     (State.SENDING, State.WAITING): "and away again",
     (State.STUCK, State.WORKING): "a person waits on",
     (State.STUCK, State.SUCCEEDED): "and it ends",
-    (State.NEEDS_ATTENTION, State.REQUESTED): "a person has it sent again",
+    (State.NEEDS_ATTENTION, State.REQUESTED): "a person has it sent again, or wanted that when it was asked for",
     (State.NEEDS_ATTENTION, State.WORKING): "it drains after all",
     (State.NEEDS_ATTENTION, State.SUCCEEDED): "and ends",
     (State.SENDING, State.WORKING): "an earlier request arrived late: it is read before it is sent again",

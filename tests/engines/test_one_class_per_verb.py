@@ -12,7 +12,6 @@ from engines.operations.verbs import VERBS, fit
 ROOT = Path(__file__).resolve().parents[2] / "engines"
 # Where verbs are named beside each other all the same, and why.
 DECLARED = {
-    "bulk.py": "which of them need an engine's whole reading to be planned",
     "enums.py": "their words, and which of them spend money",
     "forms.py": "what is entered beside a reason is a form, and operations know none",
     "operations/behaviour.py": "how often each may be sent: the one table of RELIABILITY 4.1",

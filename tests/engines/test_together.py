@@ -215,7 +215,7 @@ def test_the_log_has_every_refusal_once(begin, api):
 
 
 def test_in_turns_the_rest_follows_when_readings_show_that_the_first_are_back(begin, api, acme_connection):
-    batch = begin(Verb.UPDATE, version="stable", in_turn=True)
+    batch = begin(Verb.UPDATE, said={"version": "stable"}, in_turn=True)
     for _ in range(20):
         send_batch(batch.pk, clock.now())
         assert Operation.objects.filter(state="accepted").count() <= NUMBER * 0.3

@@ -32,6 +32,7 @@ class Nemesis:
             while time.monotonic() < until:
                 self._mend()
                 self.fleet.start_ended_engines()
+                self.fleet.add_engines()
                 time.sleep(0.1)
 
     def relent(self):

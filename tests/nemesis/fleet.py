@@ -7,12 +7,16 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from portal import services, up
+import httpx
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from engines.agent.version import VERSION
+from portal import fleet, services, up
 from tests.harness import PASSWORD, Stack, csrf, wait_for
 from tests.nemesis.proxy import Proxy
 
-BUYER = "engines:read,engines:write,billing:read"
-PEOPLE = {
+BUYER = "engines:read,engines:write,billing:read,apikeys:write"
+PEOPLE = {  # an Admin adds engines and orders machines, the others are refused
     "admin@demo.example": "admin",
     "billing@demo.example": "billing",
     "second@demo.example": "admin",
@@ -21,6 +25,9 @@ PEOPLE = {
 # What `ask` writes on a command's stdin is JSON, so that is what they type.
 PASSWORDS = {email: PASSWORD if email in up.PEOPLE else json.dumps(PASSWORD) for email in PEOPLE}
 OWN = {"north": 2, "south": 2}  # engines on hosts of the team's own, and their workers
+HOST, NEW = "host-", 2  # how the engines are called that people add, and how many of them are started
+ORDERED, MACHINE = "machine-", "local/cpu-1/here/on_demand"  # how those are called that people rent, and what they are
+VERSIONS = ("stable", "canary", VERSION)
 GRACE = 60  # seconds: longer than any task, so that not even a stop cuts one
 RAISE = 2  # dollars
 LIMITS = {
@@ -46,6 +53,8 @@ class Fleet(Stack):
         super().__init__(replace(place, environment={**place.environment, "LONGEST_PAID_HOURS": "20000"}))
         self.proxy, self.sockets = (Proxy(place.api_port, random) for _ in range(2))
         self.rented = [f"rented-{number}" for number in range(rented)]
+        self.most_ordered = rented // 2  # each is a process here
+        self.ordered, self.keys_shown, self.added = [], [], []  # by people's threads, but for the last
 
     def __exit__(self, *error):
         super().__exit__(*error)
@@ -80,15 +89,19 @@ class Fleet(Stack):
     def furnish(self):
         """Start the engines; return the portal's ids of the rented and of the own ones."""
         rented = [self._rent(name) for name in self.rented]
-        through = replace(self.place, api_port=self.sockets.port)
         for name, cpus in OWN.items():
-            self.site.launch(services.engine(through, name, cpus, self.keys["all"], grace=GRACE))
+            self._launch(name, cpus, self.keys["all"])
         own = [wait_for(lambda n=name: self.running_engine(n), 60, f"{name} running") for name in OWN]
         for name in self.rented:
             wait_for(lambda n=name: self.running_engine(n), 60, f"{name} running")
         for uid in (*rented, *own):
             self.in_the_portal(uid)
         return rented, own
+
+    def _launch(self, name, cpus, key):
+        """Start an engine that is one file, which can be updated."""
+        through, program = replace(self.place, api_port=self.sockets.port), fleet.program(self.place, name, VERSION)
+        self.site.launch(services.engine(through, name, cpus, key, program, grace=GRACE))
 
     def _rent(self, name):
         until = datetime.now(UTC) + timedelta(hours=8)
@@ -106,6 +119,13 @@ class Fleet(Stack):
             if child.spec.may_end and not child.running:
                 child.start()
 
+    def add_engines(self):
+        """Somebody follows the page of a new engine on its host: not every time, as this is one machine."""
+        shown = {name: key for name, key in list(self.keys_shown) if name not in self.added}
+        for name, key in list(shown.items())[: NEW - len(self.added)]:
+            self._launch(name, 1, key)
+            self.added.append(name)
+
     def command(self, *words):
         """Run one of manage.py's commands; return what it printed."""
         return up.ask(self.place, words[0], None, time.sleep, words=words[1:])
@@ -113,6 +133,11 @@ class Fleet(Stack):
     def upstream(self, sql):
         """The rows of a query to the control plane's database."""
         return self.query(sql, "CONTROLPLANE_DATABASE_URL", "controlplane.sqlite3")
+
+    def numbers(self):
+        """What the portal says of itself to Prometheus: [(name, labels, value)]."""
+        text = httpx.get(f"{self.place.portal_url}/metrics", timeout=20, trust_env=False).raise_for_status().text
+        return [(each.name, each.labels, each.value) for family in parsed(text) for each in family.samples]
 
     def broker(self, *words):
         """Say something to the broker; it may be gone."""
@@ -125,6 +150,6 @@ class Fleet(Stack):
 
     def taken(self):
         """The ids of all tasks that engines took, one for each time."""
-        logs = [self.place.logs / f"{name}.log" for name in OWN]
+        logs = [self.place.logs / f"{name}.log" for name in (*OWN, *self.added)]
         logs += (self.place.data / "cloud" / "machines").glob("*/engine.log")
         return [task for log in logs for task in re.findall(r"task (\S+) taken", log.read_text(errors="replace"))]

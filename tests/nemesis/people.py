@@ -10,10 +10,11 @@ from html import unescape
 import httpx
 
 from tests.harness import csrf, hidden
-from tests.nemesis.fleet import LIMITS, PASSWORDS, RAISE
+from tests.nemesis.fleet import HOST, LIMITS, MACHINE, ORDERED, PASSWORDS, RAISE, VERSIONS
 
 SIGNED_IN_FOR = 480  # seconds; an approval wants a sign-in of the last ten minutes
 PATIENCE = 20.0
+RELOADS = 4  # of a page that asks the API, which may not be reached
 ALLOWED = {200, 403, 404, 409, 422, 429, 503}
 
 
@@ -57,30 +58,34 @@ class Person(threading.Thread):
         return answer
 
     def send(self, browser, address, words):
-        """Send a form once, twice in a row, or twice at once; and keep it, to be sent again much later."""
-        words = words | csrf(browser)
+        """Send a form once, twice in a row, or twice at once; and keep it, to be sent again much later.
+
+        Return the answers that came.
+        """
+        words, answers = words | csrf(browser), []
+        self._old = [*self._old[-10:], (address, words)]
         how = self.random.random()
         if how < 0.15:
-            second = threading.Thread(target=self._quietly, args=(browser, address, words))
+            second = threading.Thread(target=self._quietly, args=(browser, address, words, answers))
             second.start()
-            self._quietly(browser, address, words)
+            self._quietly(browser, address, words, answers)
             second.join()
         else:
-            self.checked(browser.post(address, data=words))
+            answers.append(self.checked(browser.post(address, data=words)))
             if how < 0.25:
-                self.checked(browser.post(address, data=words))
-        self._old = [*self._old[-10:], (address, words)]
+                self._quietly(browser, address, words, answers)
+        return answers
 
-    def _quietly(self, browser, address, words):
+    def _quietly(self, browser, address, words, answers):
         with contextlib.suppress(httpx.HTTPError):
-            self.checked(browser.post(address, data=words, cookies=browser.cookies))
+            answers.append(self.checked(browser.post(address, data=words, cookies=browser.cookies)))
 
-    def ask(self, browser, uid, verb):
+    def ask(self, browser, uid, verb, **more):
         address = f"/engines/{uid}/{verb}/"
         page = self.checked(browser.get(address)).text
         if 'name="reason"' in page and 'name="ticket"' in page:
             words = {"ticket": hidden(page, "ticket"), "reason": f"{verb} by {self.email}", "deadline": "1"}
-            self.send(browser, address, words | {"name": f"engine-{self.random.randrange(99)}"})
+            self.send(browser, address, words | more)
 
     def decide(self, browser, page, steps):
         """Press one of the page's buttons."""
@@ -103,7 +108,8 @@ def extend(self, browser):
 
 
 def drain(self, browser):
-    self.ask(browser, self.random.choice(self.own), "drain")
+    insisting = {"insist": "on"} if self.random.random() < 0.5 else {}
+    self.ask(browser, self.random.choice(self.own), "drain", **insisting)
 
 
 def stop(self, browser):
@@ -115,7 +121,41 @@ def restart(self, browser):
 
 
 def rename(self, browser):
-    self.ask(browser, self.random.choice(self.own), "rename")
+    self.ask(browser, self.random.choice(self.own), "rename", name=f"engine-{self.random.randrange(99)}")
+
+
+def update(self, browser):
+    """Of an engine on a host of the team's own; or of a rented one, which cannot be and says so."""
+    uids = self.own if self.random.random() < 0.9 else self.rented
+    self.ask(browser, self.random.choice(uids), "update", version=self.random.choice(VERSIONS))
+
+
+def new_engine(self, browser):
+    """Have the command of an engine on another host shown, and hand it to whoever runs it there."""
+    page = self.checked(browser.get("/engines/new/")).text
+    if 'name="ticket"' in page:
+        words = {name: hidden(page, name) for name in ("connection", "ticket")}
+        words |= {"name": f"{HOST}{self.random.randrange(10**9)}", "reason": f"by {self.email}"}
+        for answer in self.send(browser, "/engines/new/", words):
+            if key := re.search(r"INFERENCE_API_KEY=.(inf_[0-9A-Za-z_-]+)", unescape(answer.text)):
+                self.fleet.keys_shown.append((words["name"], key[1]))
+
+
+def order(self, browser):
+    """Rent a machine; a second person is needed for the longest time."""
+    if len(self.fleet.ordered) >= self.fleet.most_ordered:
+        return
+    asked = {"offer": MACHINE, "name": f"{ORDERED}{self.random.randrange(10**9)}"}
+    asked["hours"] = self.random.choice(("1", "1", "1.5", "4"))
+    for _ in range(RELOADS):
+        page = self.checked(browser.get("/engines/new/cloud/order/", params=asked)).text
+        if 'name="order"' in page:
+            break
+    if 'name="order"' in page and 'name="reason"' in page:
+        words = {"order": hidden(page, "order"), "connection": hidden(page, "connection"), "reason": f"by {self.email}"}
+        answers = self.send(browser, "/engines/new/cloud/order/", words)
+        if any(answer.url.path.startswith(("/operations/", "/cloud-time/")) for answer in answers):
+            self.fleet.ordered.append(asked["name"])
 
 
 def decide(self, browser):
@@ -173,6 +213,9 @@ CLICKS = {
     stop: 0.5,
     restart: 0.5,
     rename: 1,
+    update: 1,
+    new_engine: 2,
+    order: 4,
     decide: 4,
     approve: 4,
     many: 1,

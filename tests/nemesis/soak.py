@@ -20,6 +20,7 @@ SETTLING = 150  # seconds that everything may take to come to rest
 OVER_A_LIMIT = (
     "SELECT 1 FROM audit_entry WHERE action = 'cloudtime.refused' AND CAST(detail AS TEXT) LIKE '%may spend%'"
 )
+INSISTED = "SELECT 1 FROM engines_moment WHERE text LIKE 'It is sent again by itself%'"
 ENOUGH = 8  # purchases that the API has charged
 CALM_AFTER = 8  # seconds after which no call of before is under way any more
 
@@ -82,11 +83,15 @@ def settle(fleet, fed):
     """Wait until nothing moves any more by itself."""
     time.sleep(CALM_AFTER)
     # What need not be waited for: the leases of workers that died. A live one is past its call by now, or held up.
+    # And the next reading of what is unknown, which may be minutes away.
     fleet.command("shell", "-c", LEASES)
     until = time.monotonic() + SETTLING
     while time.monotonic() < until:
         fleet.start_ended_engines()
-        if not books.restless(fleet) and not books.held(fleet, "held") and not unfinished(fleet, fed):
+        moving = books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
+        if not moving and not any(
+            list(late(fleet)) for late in (books.added, books.mirror, books.doubts, books.alarms, books.attention)
+        ):
             return
         time.sleep(0.5)
 
@@ -94,7 +99,9 @@ def settle(fleet, fed):
 LEASES = """
 from django.utils.timezone import now
 from engines.controlplane.models import Extension
+from engines.enums import MONEY
 from engines.models import Operation
+Operation.objects.filter(state="unknown", verb__in=MONEY).update(next_at=now())
 Operation.objects.filter(state__in=["checking", "sending"]).update(lease_until=now(), next_at=now())
 Extension.objects.filter(state="held").update(next_at=now())
 """
@@ -117,6 +124,9 @@ def facts(fleet, people, feeder, nemesis):
         "connections": dict(fleet.proxy.drawn),
         "over a limit": len(fleet.query(OVER_A_LIMIT)),
         "charged upstream": len(books.held(fleet, "done")),
+        "machines paid": len(fleet.upstream(books.PAID)),
+        "sent again by themselves": len(fleet.query(INSISTED)),
+        "engines added": (len(fleet.keys_shown), len(fleet.added)),
         "tasks": len(feeder.fed),
         "blows": len(nemesis.blows),
     }
