@@ -9,8 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-from tests.browser.chromium import find
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.chromium import ARGUMENTS, find
 
 SIZES = {"1280": (1280, 900), "390": (390, 844)}
 PAGES = {

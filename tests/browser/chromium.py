@@ -1,4 +1,7 @@
-"""Where Chromium is. `python -m tests.browser.chromium` installs it from the system's packages if it is missing."""
+"""Where Chromium is, and how it is started.
+
+`python -m tests.browser.chromium` installs it from the system's packages if it is missing.
+"""
 
 import os
 import shutil
@@ -6,6 +9,15 @@ import subprocess
 import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 PACKAGE = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
 WAY_OUT = "Install Chromium (Debian: apt-get install chromium), or set CHROMIUM to a Chrome or Chromium program."
 

@@ -13,24 +13,16 @@ from portal.accounts.models import Membership, Team
 from portal.accounts.roles import Role
 from portal.vault.models import Connection
 from tests.accounts.identity_provider import IdentityProvider
-from tests.browser.chromium import WAY_OUT, find
+from tests.browser.chromium import ARGUMENTS, WAY_OUT, find
+from tests.browser.visitor import visiting
 from tests.clock import Clock
 from tests.controlplane.cloud import TYPES
 from tests.engines.scripted_api import ScriptedApi
 from tests.harness import PASSWORD, Stack, place
+from tests.security.test_roles import browser_of
 from tests.security.world import World, engine_of
 
 NAME = "Said by Acme"
-
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 # Not for the session: other modules of the run start a Playwright of their own.
@@ -114,3 +106,12 @@ def elsewhere(ask):
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(and_close).result()
+
+
+@pytest.fixture
+def visitor(world, live_server):
+    """Ada's browser."""
+    ada = browser_of(world.people["ada"])
+    with visiting(live_server.url) as visitor:
+        visitor.become(ada)
+        yield visitor

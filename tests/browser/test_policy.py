@@ -14,7 +14,7 @@ from portal.vault.models import Connection, StoredKey
 from tests.browser.conftest import NAME, elsewhere
 from tests.browser.test_passkeys import PASSKEYS
 from tests.browser.test_policy_signing_in import SIGNING_IN
-from tests.browser.visitor import asked, visiting
+from tests.browser.visitor import asked
 from tests.security.test_roles import browser_of
 from tests.security.world import CAST, PASSWORD
 
@@ -24,14 +24,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 ELSEWHERE = SIGNING_IN | PASSKEYS
 FOR_MACHINES = ("live", "healthz", "readyz", "metrics")
 NOT_ALONE = ("sso-callback", "join")  # with what a provider says, and for somebody who is not signed in
-
-
-@pytest.fixture
-def visitor(world, live_server):
-    ada = browser_of(world.people["ada"])
-    with visiting(live_server.url) as visitor:
-        visitor.become(ada)
-        yield visitor
 
 
 def test_no_page_and_no_action_breaks_the_policy(world, visitor):

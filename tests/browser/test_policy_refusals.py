@@ -9,20 +9,12 @@ from django.utils import timezone
 
 from portal.accounts import account
 from tests.browser.conftest import elsewhere
-from tests.browser.visitor import UNFOLD, visiting
+from tests.browser.visitor import UNFOLD
 from tests.security.test_roles import browser_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 CHROMIUMS = "Failed to load resource: the server responded with a status of"
-
-
-@pytest.fixture
-def visitor(world, live_server):
-    ada = browser_of(world.people["ada"])
-    with visiting(live_server.url) as visitor:
-        visitor.become(ada)
-        yield visitor
 
 
 def test_no_refusal_breaks_the_policy(world, visitor, provider, monkeypatch):

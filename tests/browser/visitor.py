@@ -10,8 +10,7 @@ from django.urls import Resolver404, resolve
 from playwright.sync_api import sync_playwright
 
 from portal.accounts.access import TABLE
-from tests.browser.chromium import WAY_OUT, find
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.chromium import ARGUMENTS, WAY_OUT, find
 
 UNFOLD = "for (const one of document.querySelectorAll('details')) one.open = true"
 INLINE = "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.x = 1'}))"

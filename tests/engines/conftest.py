@@ -9,6 +9,8 @@ from engines import snapshots
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import Wish, request
+from engines.operations.sweep import due
+from portal import clock
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
@@ -80,3 +82,15 @@ def api(acme_connection):
     acme_connection.refresh_from_db()
     yield served
     served.close()
+
+
+def sweep(held, **by):
+    """Let so much time pass, then do what is due."""
+    held.advance(**by)
+    for job in list(due(clock.now())):
+        job()
+
+
+def state_of(operation):
+    operation.refresh_from_db()
+    return operation.state

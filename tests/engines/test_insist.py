@@ -11,13 +11,12 @@ from engines.operations.alarms import alarming
 from engines.operations.decide import send_again
 from engines.operations.moves import Decider
 from engines.operations.settle import settle
-from engines.operations.sweep import due
 from portal import clock
 from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
-from tests.engines.conftest import NOW, dto, put, read
+from tests.engines.conftest import NOW, dto, put, read, state_of, sweep
 
 pytestmark = pytest.mark.django_db
 DRAIN = "POST /engines/eng_1/drain"
@@ -37,17 +36,6 @@ def operation(api, operation):
 @pytest.fixture
 def olgas(olga, olgas_key, client_of):
     return client_of(olga)
-
-
-def sweep(held, **by):
-    held.advance(**by)
-    for job in list(due(clock.now())):
-        job()
-
-
-def state_of(operation):
-    operation.refresh_from_db()
-    return operation.state
 
 
 def posts(api):

@@ -12,11 +12,10 @@ from engines.bulk import outcomes
 from engines.enums import State
 from engines.models import Batch, Engine, Operation
 from engines.operations.alarms import alarming
-from engines.operations.sweep import due
 from portal import clock
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
-from tests.engines.conftest import NOW, dto, put, read
+from tests.engines.conftest import NOW, dto, put, read, state_of, sweep
 
 pytestmark = pytest.mark.django_db
 DRAIN = "POST /engines/eng_1/drain"
@@ -27,18 +26,6 @@ LIST = "POST /engines/list"
 def operation(api, operation):
     """The operation, with its key sealed for the address of `api`."""
     return operation
-
-
-def sweep(held, **by):
-    """Let so much time pass, then do what is due."""
-    held.advance(**by)
-    for job in list(due(clock.now())):
-        job()
-
-
-def state_of(operation):
-    operation.refresh_from_db()
-    return operation.state
 
 
 def posts(api):
