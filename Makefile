@@ -37,8 +37,8 @@ run: $(VENV)/run.stamp ## start everything on this machine; Ctrl-C stops it
 test: test-sqlite test-postgres test-beside ## run all tests
 
 # What waits more than it works runs two at a time; the first one's output comes at its end, in one piece.
-BESIDE = $(MAKE) $(1) > $(VENV)/$(1).log 2>&1 & first=$$!; $(MAKE) $(2); rest=$$?; wait $$first; code=$$?; \
-	cat $(VENV)/$(1).log; exit $$((code ? code : rest))
+BESIDE = $(MAKE) $(1) > $(VENV)/$(1).log 2>&1 & first=$$!; trap "kill $$first" INT TERM; \
+	$(MAKE) $(2); rest=$$?; wait $$first; code=$$?; cat $(VENV)/$(1).log; exit $$((code ? code : rest))
 test-beside: $(VENV)/test.stamp $(VENV)/sdk.stamp
 	@$(call BESIDE,test-browser,test-processes)
 	@$(call BESIDE,test-nemesis,test-processes-postgres)

@@ -13,7 +13,7 @@ from engines.api import errors
 from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.money import send as money
-from engines.operations.behaviour import PATIENCE
+from engines.operations.behaviour import INSIST, PATIENCE
 from engines.operations.moves import Moved, amend, move
 from engines.operations.verbs import VERBS
 from portal import clock
@@ -202,7 +202,9 @@ def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_s
         case errors.KeyRejected():
             flag(key, str(error))
             return Outcome(State.REFUSED, str(error), answer=answer)
-        case errors.Refused(code="engine_offline") if PATIENCE in operation.parameters:
+        case errors.Refused(code="engine_offline") if INSIST in operation.parameters and was_taken(operation):
+            return Outcome(State.UNKNOWN, f"{error} It is sent again when the engine is back.", answer=answer)
+        case errors.Refused(code="engine_offline") if PATIENCE in operation.parameters and not was_taken(operation):
             return Outcome(State.WAITING, "The engine went offline again before it was sent.", answer=answer)
         case errors.Refused(code="engine_offline") if operation.attempts in range(2, max_sends):
             # The API was away a moment ago: its engines need some seconds to come back to it.
@@ -210,6 +212,11 @@ def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_s
         case errors.EngineGone() | errors.Refused():
             return Outcome(State.REFUSED, str(error), answer=answer)
     return Outcome(State.UNKNOWN, f"{error} Whether the engine got the request is being checked.", answer=answer)
+
+
+def was_taken(operation: Operation) -> bool:
+    """Whether the engine had it once: then it is not true of it that nothing was sent."""
+    return operation.moments.filter(state__in=(State.ACCEPTED, State.WORKING)).exists()
 
 
 def _again(operation: Operation, error: errors.ApiError, answer: dict[str, Any], max_sends: int) -> Outcome:

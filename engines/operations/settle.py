@@ -76,9 +76,10 @@ def insists(operation: Operation, judgement: Judgement) -> bool:
 @transaction.atomic
 def insist(operation: Operation, *, now: datetime, **facts: Any) -> None:
     """Send it again, as the click of a person would. Raises Moved."""
+    again = f"It is sent again by itself, as {operation.requested_name} wanted."
     if operation.state != State.NEEDS_ATTENTION:
-        move(operation, State.NEEDS_ATTENTION, now=now, note=FORGOTTEN, **facts)
-    once_more(operation, now=now, note=f"It is sent again by itself, as {operation.requested_name} wanted.")
+        move(operation, State.NEEDS_ATTENTION, now=now, note=f"{FORGOTTEN} {again}", **facts)
+    once_more(operation, now=now, note=again)
 
 
 def _wake(operation: Operation) -> None:

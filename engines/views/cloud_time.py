@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
@@ -30,7 +31,6 @@ from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
 from engines.views.fleet import automation_silence
-from engines.views.operations import page as operation_page
 from portal import clock
 from portal.accounts.access import may
 from portal.accounts.confirmed import is_recent, must_confirm, recently_confirmed, to_confirm
@@ -224,8 +224,8 @@ def settle(request: PortalRequest, pk: str) -> HttpResponse:
         messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
         return _go(request, reverse("operation", args=[found.pk]))
     if must_confirm(request):
-        typed = {"settle_reason": form.cleaned_data["reason"]}
-        return operation_page(request, found, status=409, confirm_refused=True, **typed)
+        messages.warning(request, "Nothing was done: confirm that it is you first. What you have entered stays.")
+        return _go(request, f"{reverse('operation', args=[found.pk])}?{urlencode(form.cleaned_data)}")
     try:
         by = Decider(request.user, Origin.of(request))
         resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)

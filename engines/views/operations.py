@@ -63,11 +63,7 @@ def operations(request: PortalRequest) -> HttpResponse:
 @require_safe
 @vary_on_htmx
 def operation(request: PortalRequest, pk: str) -> HttpResponse:
-    return page(request, operation_for(request, pk))
-
-
-def page(request: PortalRequest, found: Operation, *, status: int = 200, **more: Any) -> HttpResponse:
-    """The operation's page, with `more` in its context."""
+    found = operation_for(request, pk)
     context = {
         "operation": found,
         "engine": found.engine,
@@ -81,18 +77,18 @@ def page(request: PortalRequest, found: Operation, *, status: int = 200, **more:
         "is_money": found.verb in MONEY,
         **settling(request, found),
         "silence": automation_silence(clock.now()),
-        **more,
     }
     fragment = request.htmx and request.htmx.target == "operation"
-    template = "operations/_operation.html" if fragment else "operations/detail.html"
-    return render(request, template, context, status=status)
+    return render(request, "operations/_operation.html" if fragment else "operations/detail.html", context)
 
 
 def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
     """Return whether this person may say what became of a purchase, why not, and whether they prove who they are."""
     may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
     why_not = reconcile.own_word(found, request.user) if may_settle else ""
-    return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": must_confirm(request)}
+    typed = request.GET.get("reason", "")[:500]
+    confirm = must_confirm(request)
+    return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": confirm, "settle_reason": typed}
 
 
 def how_to_go_on(found: Operation) -> str:

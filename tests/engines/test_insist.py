@@ -76,6 +76,33 @@ def test_d4_the_engine_is_read_before_it_is_sent_again(api, operation, held):
     assert state_of(operation) == State.WORKING
 
 
+@pytest.mark.parametrize("more", [{}, {"patience_hours": 1, "deadline_hours": 2}])
+def test_d4_offline_again_when_it_is_sent_again_it_is_waited_for(api, operation, held, more):
+    Operation.objects.update(parameters={"insist": True, **more})
+    sweep(held, seconds=1)
+    api.trouble[DRAIN] = (409, "engine_offline")
+    forget(api, held)
+    assert state_of(operation) == State.UNKNOWN
+    del api.trouble[DRAIN]
+    api.engines["eng_1"] = dto(status="disconnected")
+    sweep(held, hours=1, minutes=50)
+    assert state_of(operation) == State.LOST_CONTACT
+    forget(api, held)
+    assert posts(api) == [DRAIN] * 3
+    assert state_of(operation) == State.WORKING
+
+
+def test_d4_offline_every_time_a_person_is_asked(api, operation, held, acme):
+    sweep(held, seconds=1)
+    api.trouble[DRAIN] = (409, "engine_offline")
+    forget(api, held)
+    for _ in range(9):
+        sweep(held, seconds=25)
+    assert state_of(operation) == State.NEEDS_ATTENTION
+    assert posts(api) == [DRAIN] * 5
+    assert alarming(acme, clock.now()).exists()
+
+
 def forgot(operation, at=LATER, **facts):
     """Have a reading of then say that the engine runs, of an operation that was under way."""
     put(operation, "working", **facts)
@@ -89,6 +116,7 @@ def test_it_is_said_on_the_timeline_and_in_the_audit_log(operation):
     assert FORGOT in texts(operation)[-2]
     entry = Entry.objects.get(action="operation.needs_attention")
     assert (entry.actor, entry.detail["asked_by"]) == (None, "Olga")
+    assert "It is sent again by itself, as Olga wanted." in entry.detail["note"]
 
 
 def test_it_has_time_anew_as_after_a_click(operation):
