@@ -35,7 +35,7 @@ def before_call(context, case, kwargs):
     # What is made up names nothing: every other call is about what is there.
     for name, ids in KNOWN.items() if number % 2 else ():
         if name in (case.path_parameters or {}):
-            case.path_parameters[name] = ids[number % len(ids)]
+            case.path_parameters[name] = ids[number // 2 % len(ids)]
 
 
 @schemathesis.hook

@@ -28,7 +28,7 @@ def server(tmp_path_factory):
         server.start()
         server.greet(server.register())
         server.known = {
-            "engine_id": [server.register(f"gpu-{number}") for number in range(4)]
+            "engine_id": [server.register(f"gpu-{number}") for number in range(20)]
             + server.run_command("shell", "--no-imports", "-c", RENTED).split(),
             "task_id": [server.run(workers=["nobody"]) for _ in range(8)],
             "key_id": [server.http.post("/apikeys", json={"name": "x"}).json()["id"] for _ in range(8)],
@@ -45,7 +45,7 @@ from django.utils.timezone import now
 from engines.controlplane.models import Engine, Instance, Team
 team = Team.objects.get(slug="acme")
 Team.objects.update(balance_microcents=10**15)
-for number in range(4):
+for number in range(10):
     engine = Engine.objects.create(team=team, name="rented", state="running")
     Instance.objects.create(
         engine=engine, name=engine.pk, cloud="local", region="here", instance_type="cpu-2", hourly_price=100,
