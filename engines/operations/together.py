@@ -28,7 +28,7 @@ from engines.operations.send import HELD_UP, Outcome, already, classify, facts_o
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.vault.keys import Sealed
-from portal.vault.models import StoredKey
+from portal.vault.models import Connection, StoredKey
 
 SECONDS = 10.0  # after which the next sweep goes on: no job is long
 MOST = 32  # claimed at once
@@ -51,13 +51,23 @@ def send_batch(batch_id: uuid.UUID, now: datetime) -> None:
         if not ours:
             return
         turns.release(batch_id, now)
-        end, size = time.monotonic() + SECONDS, 1
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="batch") as pool, ExitStack() as stack:
-            clients = Clients(stack)
-            while time.monotonic() < end and (claimed := _claim(batch_id, size, clock.now())) is not None:
-                if _pause(batch_id, Handful(claimed, pool, clients).send()):
-                    return
-                size = min(2 * size, MOST)
+            sent = _send(batch_id, pool, Clients(stack))
+        # Only now: reading a fleet takes as long as sending some hundreds.
+        for connection in sent:
+            snapshots.look_soon(connection, clock.now())
+
+
+def _send(batch_id: uuid.UUID, pool: ThreadPoolExecutor, clients: "Clients") -> set[Connection]:
+    """Send until nothing is due, the API asks for a pause, or SECONDS are over; return where to."""
+    end, size, sent = time.monotonic() + SECONDS, 1, set[Connection]()
+    while time.monotonic() < end and (claimed := _claim(batch_id, size, clock.now())) is not None:
+        ended = Handful(claimed, pool, clients).send()
+        sent |= {operation.connection for operation, _ in ended}
+        if _pause(batch_id, ended):
+            break
+        size = min(2 * size, MOST)
+    return sent
 
 
 @contextmanager
@@ -188,8 +198,6 @@ class Handful:
         for some in alike.values():
             outcome = self.outcomes[some[0].pk]
             done += move_all(some, outcome.state, now=after, note=outcome.note, **facts_of(outcome, after))
-        for connection in {operation.connection for operation in done}:
-            snapshots.look_soon(connection, after)
         return [(operation, self.outcomes[operation.pk]) for operation in done]
 
 
