@@ -31,7 +31,7 @@ from portal.vault.keys import Sealed
 from portal.vault.models import Connection, StoredKey
 
 SECONDS = 10.0  # after which the next sweep goes on: no job is long
-MOST = 32  # claimed at once
+MOST = 64  # claimed at once
 # As of one operation (send.py), and longer: a handful takes several rounds of requests.
 LEASE, WINDOW = timedelta(seconds=60), 30.0
 CONNECTIONS = 8
