@@ -19,6 +19,7 @@ from engines.views.fleet import automation_silence
 from engines.views.operate import ICONS
 from engines.workers import GIB, workers_of
 from portal import clock
+from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
 
 RECENT = 10
@@ -44,7 +45,8 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
         "operations": operations[:RECENT],
         "changes": Change.objects.of(request.team).filter(engine=found).order_by("-id")[:RECENT],
         "facts": facts(found),
-        "actions": actions(request, found, opened),
+        "actions": (offered := actions(request, found, opened)),
+        "denied": [action for action in offered if action["denied"]],
         "cli": cli(found),
         "silence": automation_silence(clock.now()),
     }
@@ -65,6 +67,7 @@ def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> l
                 "label": "Drain when it comes back" if waits_for(verb, found) else verb.label,
                 "url": url,
                 "enabled": not refused,
+                "denied": not may(request.membership.role, f"engine-{verb}"),
                 "why_not": refused,
                 "icon": ICONS[verb],
             }

@@ -86,7 +86,8 @@ def test_the_engine_page_offers_what_the_role_may_and_says_why_not(client_of, en
     page = client_of(olga).get("/engines/eng_1/").content.decode()
     assert 'href="/engines/eng_1/update/"' in page
     assert 'href="/engines/eng_1/stop/"' not in page
-    assert "may not stop engines" in page
+    assert page.count("Your role (Operator) may not") == 1
+    assert "may not stop, extend, delete engines" in page
     assert "Only the machine of a cloud engine can be restarted" in page
 
 
