@@ -24,7 +24,7 @@ def verify(team: Team, *, since_checkpoint: bool = False) -> tuple[int, Fault | 
     count, fault = _since_checkpoint(team) if since_checkpoint else _whole(team)
     if fault is not None and seals.end(team) != end:  # sealed while we read
         return verify(team, since_checkpoint=since_checkpoint)
-    return count, fault
+    return count, _earliest(fault, _before(team, end.last))
 
 
 def _whole(team: Team) -> tuple[int, Fault | None]:
@@ -37,8 +37,11 @@ def _whole(team: Team) -> tuple[int, Fault | None]:
     head = _head(team)
     end, seal_fault = seals.check(team, notes)
     count, chain_fault = _walk(team, head, notes, end.last + 1, end.last_hash)
-    found = [fault for fault in (seal_fault, chain_fault, file_fault) if fault is not None]
-    return count, min(found, key=lambda fault: fault.number, default=None)
+    return count, _earliest(seal_fault, chain_fault, file_fault)
+
+
+def _earliest(*faults: Fault | None) -> Fault | None:
+    return min(filter(None, faults), key=lambda fault: fault.number, default=None)
 
 
 def _since_checkpoint(team: Team) -> tuple[int, Fault | None]:
@@ -105,6 +108,12 @@ def _beyond(team: Team) -> Fault | None:
     last = Entry.objects.of(team).order_by("-number").values_list("number", flat=True).first() or 0
     end = _head(team).number
     return Fault(end + 1, f"was inserted: the log should end with #{end}") if last > end else None
+
+
+def _before(team: Team, last: int) -> Fault | None:
+    """Find an entry where the log has none: they begin with #1, and those up to #`last` were moved to a file."""
+    number = Entry.objects.of(team).filter(number__lte=last).order_by("number").values_list("number", flat=True).first()
+    return None if number is None else Fault(number, f"was inserted: the log should begin with #{last + 1}")
 
 
 def _head(team: Team) -> Head:

@@ -1,11 +1,13 @@
 """Tampering by the owner of the database, whom no trigger stops: each kind is found and located."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
-from portal.audit import checkpoints
+from portal.audit import checkpoints, seals
 from portal.audit.log import digest
 from portal.audit.models import Entry, Head
 from portal.audit.verify import verify
@@ -111,6 +113,27 @@ def test_a_forged_entry_in_the_middle_is_found(log):
     forged.hash = digest(forged)
     forged.save()
     assert fault(log) == 5
+
+
+def forge(number):
+    """Insert a copy of the last entry that is right in itself under that number."""
+    forged = Entry.objects.order_by("number").last()
+    forged.pk, forged.number = None, number
+    forged.hash = digest(forged)
+    forged.save()
+
+
+def test_a_forged_entry_before_the_first_is_found(log):
+    forge(0)
+    assert [verify(log, since_checkpoint=since)[1].number for since in (False, True)] == [0, 0]
+
+
+def test_a_forged_entry_among_the_sealed_is_found(log, ada):
+    checkpoints.write(log)
+    seals.seal(log, timezone.now() + timedelta(seconds=1))
+    write(log, ada, count=2)
+    forge(3)
+    assert [verify(log, since_checkpoint=since)[1].number for since in (False, True)] == [3, 3]
 
 
 def test_a_rehashed_last_entry_is_found(log):
