@@ -20,6 +20,7 @@ from engines.keys import Examined, abilities, examine
 from portal.accounts.access import may
 from portal.accounts.confirmed import must_confirm, recently_confirmed
 from portal.accounts.roles import Role
+from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
 from portal.vault.keys import Sealed, Secret, checked, flag, remove, store
@@ -85,6 +86,8 @@ def keep(request: PortalRequest, connection: Connection, form: KeyForm, earlier:
         with client_to(connection, secret) as client:
             found = examine(client)
     except errors.ApiError as error:
+        facts: dict[str, Any] = {"origin": Origin.of(request), "outcome": "refused", "reason": str(error)}
+        record(team=request.team, actor=request.user, action="key.not_stored", target=connection, **facts)
         form.add_error("secret", f"{error} The key was not stored." + (f" {earlier} stays." if earlier else ""))
         return False
     rotates = earlier is not None and request.POST.get("how") == "rotate"

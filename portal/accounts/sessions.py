@@ -2,6 +2,7 @@
 that person."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from portal.accounts.models import Membership, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest
+
+log = logging.getLogger(__name__)
 
 MINUTE, THROTTLED = 60, 300  # seconds
 
@@ -71,10 +74,15 @@ def ended(request: HttpRequest, user: User) -> None:
 
 
 def refused(request: HttpRequest, email: str, why: str) -> None:
-    """Record a refused sign-in; of an address that nobody here has, no team needs to know."""
+    """Record a refused sign-in; of an address that nobody here has no team needs to know, only who runs the portal.
+
+    What was typed is not kept: it may be a password in the wrong field.
+    """
     user = User.objects.filter(email=email.lower()).first()
     if user is not None:
         _record(request, user, "session.refused", outcome="refused", reason=why)
+    else:
+        log.warning("a sign-in of nobody here was refused, from %s", request.META.get("REMOTE_ADDR"))
 
 
 def throttled(request: HttpRequest, email: str) -> None:

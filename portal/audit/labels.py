@@ -45,6 +45,7 @@ LABELS = {
     "key.stored": "stored the API key",
     "key.rotated": "rotated the API key",
     "key.tested": "tested the API key",
+    "key.not_stored": "entered an API key that was not stored, for",
     "key.refused": "saw the API refuse the key",
     "key.removed": "removed the API key",
     "key.revoked": "revoked at the API the key",

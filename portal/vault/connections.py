@@ -7,6 +7,7 @@ from django.db import transaction
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
+from portal.vault.keys import remove as remove_key
 from portal.vault.models import Connection, StoredKey
 
 
@@ -39,7 +40,7 @@ def change(connection: Connection, name: str, url: str, *, by: User, origin: Ori
     dropped = 0
     if url != row.base_url:
         _free(row.team, url)
-        dropped = StoredKey.objects.of(row.team).filter(connection=row).delete()[0]
+        dropped = _drop_keys(row, by, origin, "The connection leads to another address now.")
         # What was read came from the old address: read the new one anew, and say nothing of the old one's failures.
         row.refreshed_at = row.refresh_due_at = row.failing_since = None
         row.last_error = ""
@@ -53,8 +54,17 @@ def change(connection: Connection, name: str, url: str, *, by: User, origin: Ori
 def remove(connection: Connection, *, by: User, origin: Origin, **detail: Any) -> None:
     """Delete the connection with its keys and all that was read through it. The audit log and the ledger stay."""
     before = {"name": connection.name, "address": connection.base_url}
+    _drop_keys(connection, by, origin, "The connection was removed.")
     _record(connection, "connection.removed", by, origin, before=before, **detail)
     connection.delete()
+
+
+def _drop_keys(connection: Connection, by: User, origin: Origin, reason: str) -> int:
+    keys = StoredKey.objects.of(connection.team).filter(connection=connection)
+    dropped = list(keys.select_related("connection", "team", "user"))
+    for key in dropped:
+        remove_key(key, by=by, origin=origin, reason=reason)
+    return len(dropped)
 
 
 def _free(team: Team, url: str) -> None:

@@ -65,9 +65,11 @@ def test_each_team_of_a_person_hears_of_it(client, olga, other_team):
     assert set(Entry.objects.values_list("team__slug", "role")) == {("acme", "operator"), ("mallory-inc", "viewer")}
 
 
-def test_guesses_at_nobody_are_in_no_teams_log(client, olga):
+def test_guesses_at_nobody_are_in_no_teams_log_and_in_the_portal_s(client, olga, caplog):
     client.post(LOGIN, {"login": "nobody@acme.example", "password": "wrong wrong wrong"})
     assert entries() == []
+    assert "a sign-in of nobody here was refused, from 127.0.0.1" in caplog.text
+    assert "nobody@" not in caplog.text
 
 
 def test_a_person_who_was_switched_off_is_told_so(client, olga):

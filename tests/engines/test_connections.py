@@ -61,6 +61,12 @@ def test_another_address_drops_the_keys(ada, olgas_key, acme_connection, confirm
     assert (acme_connection.base_url, StoredKey.objects.count()) == ("https://api.inference.sh", 0)
     entry = Entry.objects.get(action="connection.changed")
     assert (entry.before["address"], entry.detail["keys_dropped"]) == ("http://127.0.0.1:1", 1)
+    gone = Entry.objects.get(action="key.removed")
+    assert (gone.actor, gone.detail["owner"], gone.reason) == (
+        ada,
+        "Olga",
+        "The connection leads to another address now.",
+    )
 
 
 def test_another_name_keeps_the_keys(ada, olgas_key, acme_connection, confirmed):
