@@ -8,13 +8,14 @@ from django.http import Http404
 from django.shortcuts import get_object_or_404
 
 from engines.api.client import EnginesClient
+from engines.api.errors import ApiError, KeyRejected
 from engines.models import Engine, Operation
 from engines.operations.verbs import VERBS, blocker, waits_for
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
 from portal.vault.addresses import may_reach
-from portal.vault.keys import Secret, current_keys, unseal
+from portal.vault.keys import Sealed, Secret, current_keys, flag, unseal
 from portal.vault.models import Connection, StoredKey
 
 READS = ("engines:read", "engines:write", "*")
@@ -66,6 +67,12 @@ def client_to(connection: Connection, secret: Secret, *, request_id: str = "", t
         timeout=timeout,
         may_reach=partial(may_reach, secure=url.startswith("https:")),
     )
+
+
+def note_refusal(key: StoredKey, error: ApiError | Sealed) -> None:
+    """Flag the key if the API no longer takes it. (403: it may do other things than this.)"""
+    if isinstance(error, KeyRejected) and error.status == 401:
+        flag(key, str(error))
 
 
 def why_not(

@@ -2,7 +2,7 @@
 
 import logging
 
-from engines.access import client_for
+from engines.access import client_for, note_refusal
 from engines.api.errors import ApiError
 from portal.vault.keys import Sealed
 from portal.vault.models import StoredKey
@@ -20,5 +20,6 @@ def releases_of(key: StoredKey | None) -> dict[str, str]:
         with client_for(key, timeout=SECONDS) as client:
             return client.releases()
     except (ApiError, Sealed) as error:
+        note_refusal(key, error)
         log.info("no releases from %s: %s", key.connection.base_url, error)
         return {}

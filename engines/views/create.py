@@ -13,6 +13,7 @@ from engines.creating.forms import HostForm, issue
 from engines.creating.installing import command
 from engines.enums import EngineStatus
 from engines.models import Engine
+from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -71,6 +72,7 @@ def shown(request: PortalRequest, form: HostForm, key: StoredKey) -> HttpRespons
         with client_for(key, timeout=SECONDS) as client:
             context["command"] = command(client, connection.base_url, name)
             label = f"engine {name}"
+            StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
             tell(request, key, "enginekey.asked", form, label)
             try:
                 context["made"] = made = client.make_key(label, SCOPES, once=str(form.cleaned_data["ticket"]))

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
-from engines.access import client_for, engine_for, key_of, why_not
+from engines.access import client_for, engine_for, key_of, note_refusal, why_not
 from engines.api.errors import ApiError
 from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation, Proposal
@@ -235,6 +235,7 @@ def balance(key: StoredKey | None, cost: int) -> dict[str, Any]:
         with client_for(key, timeout=BALANCE_SECONDS) as client:
             found = client.balance()
     except (ApiError, Sealed) as error:
+        note_refusal(key, error)
         log.info("no balance from %s: %s", key.connection.base_url, error)
         return {}
     if found is None:

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from engines.access import WRITES, client_for, key_of
+from engines.access import WRITES, client_for, key_of, note_refusal
 from engines.api.errors import ApiError
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Operation, Proposal
@@ -83,6 +83,7 @@ def on_offer(key: StoredKey | None) -> tuple[list[Offer], str]:
         with client_for(key, timeout=SECONDS) as client:
             return offers(client.instance_types()), ""
     except (ApiError, Sealed) as error:
+        note_refusal(key, error)
         log.info("no machines from %s: %s", key.connection.base_url, error)
         return [], str(error)
 

@@ -153,7 +153,8 @@ def shown(value: Any) -> str:
 
 def target_url(found: Entry) -> str:
     """Return where the target is shown; "" for targets without a page."""
-    return address("engine", found.target_id) if found.target_type == "engines.engine" else ""
+    page = {"engines.engine": "engine", "engines.batch": "batch"}.get(found.target_type)
+    return address(page, found.target_id) if page else ""
 
 
 def address(name: str, argument: str) -> str:

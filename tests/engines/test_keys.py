@@ -97,6 +97,8 @@ def test_a_key_that_the_api_refuses_rotates_nothing(api, olgas_key, olga, client
     page = rotate(client_of(olga), olgas_key.connection, secret="inf_wrong")
     assert "stays" in page
     assert labels() == ["Olga's"]
+    entry = Entry.objects.get(action="key.not_stored")
+    assert (entry.actor, entry.outcome) == (olga, "refused")
 
 
 def test_a_key_can_be_rotated_again_while_the_first_is_still_in_use(api, operation, olga, client_of):
@@ -137,6 +139,13 @@ def test_a_key_that_fails_its_test_is_marked(api, olgas_key, olga, client_of):
     assert "Not working" in page
     olgas_key.refresh_from_db()
     assert olgas_key.failing_since is not None
+
+
+def test_a_key_that_is_refused_while_a_dialog_opens_is_marked(api, engine, olgas_key, olga, client_of):
+    api.refused.add("inf_olga_key")
+    client_of(olga).get("/engines/eng_1/update/")
+    olgas_key.refresh_from_db()
+    assert "refused this key" in olgas_key.last_error
 
 
 def test_a_test_that_the_api_does_not_answer_proves_nothing(api, olgas_key, olga, client_of):

@@ -121,6 +121,7 @@ def test_it_was_looked_for_where_it_would_be(seen):
     everything = b"".join(body for name, body in files.items() if "portal.sqlite3" in name) + files["database"]
     assert b"again" in everything  # the key's label
     assert b"v1." in everything  # and the key, sealed
+    assert b"engines.sweep" in b"".join(body for name, body in files.items() if "/broker/" in name)
     logs = {name.rpartition("/")[2]: body for name, body in files.items() if name.endswith(".log")}
     assert {"worker.log", "portal.log", "beat.log", "controlplane.log"} <= set(logs)
     assert b" DEBUG " in logs["worker.log"]
