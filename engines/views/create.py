@@ -72,7 +72,7 @@ def shown(request: PortalRequest, form: HostForm, key: StoredKey) -> HttpRespons
         with client_for(key, timeout=SECONDS) as client:
             context["command"] = command(client, connection.base_url, name)
             label = f"engine {name}"
-            StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
+            StoredKey.objects.of(request.team).filter(pk=key.pk).update(last_used_at=clock.now())
             tell(request, key, "enginekey.asked", form, label)
             try:
                 context["made"] = made = client.make_key(label, SCOPES, once=str(form.cleaned_data["ticket"]))
