@@ -34,14 +34,14 @@ help:
 run: $(VENV)/run.stamp ## start everything on this machine; Ctrl-C stops it
 	@$(BIN)/python manage.py up
 
-test: test-sqlite test-postgres test-beside ## run all tests
+test: test-sqlite test-beside ## run all tests
 
 # What waits more than it works runs two at a time; the first one's output comes at its end, in one piece.
 BESIDE = $(MAKE) $(1) > $(VENV)/$(1).log 2>&1 & first=$$!; trap "kill $$first" INT TERM; \
 	$(MAKE) $(2); rest=$$?; wait $$first; code=$$?; cat $(VENV)/$(1).log; exit $$((code ? code : rest))
 test-beside: $(VENV)/test.stamp $(VENV)/sdk.stamp
 	@$(call BESIDE,test-browser,test-processes)
-	@$(call BESIDE,test-nemesis,test-processes-postgres)
+	@$(call BESIDE,test-nemesis,test-postgres test-processes-postgres)
 
 test-sqlite: $(VENV)/test.stamp ## the tests in one process, on SQLite
 	$(BIN)/python -m pytest $(UNIT)
