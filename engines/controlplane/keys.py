@@ -1,6 +1,7 @@
 """The keys that this API issues: random, shown once, kept as a hash."""
 
 import hashlib
+import json
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q, QuerySet
 from django.utils.timezone import now
 
+from engines.controlplane import statements
 from engines.controlplane.models import DATABASE, ApiKey, Team
 
 PREFIX = "inf_"
@@ -25,12 +27,12 @@ SCOPES = {
 # The hosted API's spelling of one of ours.
 SAME = {"apps:execute": "tasks:write"}
 # As SQL, because every `POST /run` asks it, twice, and Django takes longer to write it than a database to answer.
-TEAM = ("slug", "name", "balance_microcents", "held_microcents")
-VALID = """
-    SELECT k.*, t.slug AS of_slug, t.name AS of_name, t.balance_microcents AS of_balance_microcents,
-        t.held_microcents AS of_held_microcents
-    FROM controlplane_apikey k JOIN controlplane_team t ON t.id = k.team_id
-    WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %s) AND """
+VALID = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %s)"
+FIND = """
+    SELECT k.id, CAST(k.scopes AS text), k.last_used_at IS NULL OR k.last_used_at < %s, t.id, t.slug, t.name
+    FROM controlplane_apikey k JOIN controlplane_team t ON t.id = k.team_id WHERE k.digest = %s AND
+"""
+SCOPES_OF = "SELECT CAST(k.scopes AS text) FROM controlplane_apikey k WHERE k.id = %s AND "
 USED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: not every reading should cost a write
 
 
@@ -56,20 +58,15 @@ def digest(text: str) -> str:
 
 
 def find(text: str) -> ApiKey | None:
-    """Return the key that is valid now, noting its use; None if there is none."""
+    """Return the key that is valid now, with its team and what it may do, noting its use; None if there is none."""
     at = now()
-    key = _only(VALID + "k.digest = %s", at, digest(text))
-    if key is not None and (key.last_used_at is None or at - key.last_used_at > USED_EVERY):
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=at)
-    return key
-
-
-def _only(sql: str, *given: object) -> ApiKey | None:
-    key = next(iter(ApiKey.objects.raw(sql, given)), None)
-    if key is not None:
-        facts = [getattr(key, f"of_{name}") for name in TEAM]
-        key.team = Team.from_db(DATABASE, ("id", *TEAM), (key.team_id, *facts))
-    return key
+    for key_id, scopes, is_news, *team in statements.ask(FIND + VALID, at - USED_EVERY, digest(text), at):
+        key = ApiKey.from_db(DATABASE, ("id", "team_id", "scopes"), (key_id, team[0], json.loads(scopes)))
+        key.team = Team.from_db(DATABASE, ("id", "slug", "name"), team)
+        if is_news:
+            ApiKey.objects.filter(pk=key.pk).update(last_used_at=at)
+        return key
+    return None
 
 
 def valid() -> QuerySet[ApiKey]:
@@ -93,8 +90,8 @@ def serving(ids: Collection[str]) -> set[str]:
 
 def serves(key_id: str) -> bool:
     """Say whether `serving` would return this key."""
-    key = _only(VALID + "k.id = %s", now(), key_id)
-    return key is not None and grants(key.scopes, "engines:write")
+    rows = statements.ask(SCOPES_OF + VALID, key_id, now())
+    return any(grants(json.loads(scopes), "engines:write") for (scopes,) in rows)
 
 
 def expand(scopes: Collection[str]) -> list[str]:

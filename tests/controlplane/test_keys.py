@@ -26,9 +26,9 @@ def test_its_use_is_noted(caller, team):
 
 
 def test_its_use_is_noted_once_a_minute(caller, django_assert_num_queries):
-    caller.get("/me")
+    caller.get("/teams")
     with django_assert_num_queries(1, using="controlplane"):
-        caller.get("/me")
+        caller.get("/teams")
 
 
 @pytest.mark.parametrize("header", ["", "inf_nobody-has-this", "x y"])

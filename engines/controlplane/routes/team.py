@@ -110,7 +110,7 @@ def _preset(name: str, label: str, scopes: list[str]) -> dict[str, Any]:
 @router.get("/me", response={200: s.MeOut, **PROBLEMS}, auth=Bearer())
 def me(request: HttpRequest) -> HttpResponse:
     """The key that calls, what it may do, and its team. Needs no scope."""
-    return answer(dto.me(key_of(request)))
+    return answer(dto.me(ApiKey.objects.select_related("team").get(pk=key_of(request).pk)))
 
 
 @router.get("/teams", response={200: list[s.TeamOut], **PROBLEMS}, auth=Bearer())
