@@ -5,11 +5,11 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.utils.timezone import now
 
 from engines.controlplane import sending, statements, tasks
 from engines.controlplane.enums import LIVE, EngineState, EventKind, Infra
-from engines.controlplane.models import LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
+from engines.controlplane.models import DATABASE, LIVE_TASK, QUEUED_TASK, Engine, Task, Worker, atomic
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
 
@@ -45,6 +45,8 @@ READ = (
 # As callers aim at a worker.
 NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", TextField()), output_field=TextField())
 
+# An engine that takes tasks, in the words of its index: SQLite knows a condition only by its words.
+TAKES_TASKS = "e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'"
 # The last column: whether tasks of the team wait. (With NOT EXISTS, PostgreSQL reads all tasks for each worker as long
 # as it has not counted them; a live task always has a worker.)
 FREE = """
@@ -54,25 +56,37 @@ FREE = """
     FROM controlplane_engine e
     JOIN controlplane_worker w ON w.engine_id = e.id
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
-    WHERE e.team_id = %s AND e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'
+    WHERE e.team_id = %s AND {takes_tasks}
         AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aimed}
         AND w.id NOT IN (SELECT t.worker_id FROM controlplane_task t WHERE t.status IN ({live}))
-    ORDER BY CAST(w.warm_apps AS text) LIKE %s ESCAPE '!' DESC, i.id IS NOT NULL,
-        (CAST(w.gpus AS text) <> '[]' AND NOT %s), e.name, w.kind, w."index"
+        AND {tier}
+    ORDER BY {first} e.name, w.kind, w."index"
     LIMIT %s
 """
+# The better choices first, each tier in the order of an index: the search ends at the first free worker.
+RENTED, HAS_GPU = "i.id IS NOT NULL", "CAST(w.gpus AS text) <> '[]'"
+ALL_WARM = """
+    SELECT id FROM controlplane_worker WHERE NOT (warm_apps = '[]') AND CAST(warm_apps AS text) LIKE %s ESCAPE '!'
+"""
+SOME_WARM = f"{ALL_WARM} LIMIT 1"
+COLD = f"({RENTED}) = %s AND ({HAS_GPU}) = %s"
 # The engines first: of a thousand names, the others need not be put together.
 AIMS = """
     WITH aim AS MATERIALIZED (
         SELECT engine_id FROM controlplane_worker WHERE id IN ({marks})
-        UNION ALL SELECT id FROM controlplane_engine WHERE team_id = %s AND name IN ({marks})
+        UNION ALL SELECT id FROM controlplane_engine e WHERE team_id = %s AND name IN ({marks}) AND {takes_tasks}
     )
 """
 AIMED = """
     AND e.id IN (SELECT engine_id FROM aim)
     AND (w.id IN ({marks}) OR e.name || '-' || w.kind || '-' || w."index" IN ({marks}))
 """
-LOCKED = "SELECT id, session, state, mode, deleted_at FROM controlplane_engine WHERE id = %s"
+FACTS = {
+    "takes_tasks": TAKES_TASKS,
+    "queued": TaskStatus.QUEUED.value,
+    "live": ", ".join(str(status.value) for status in LIVE),
+}
+LOCKED = "SELECT state, session, mode, deleted_at IS NULL FROM controlplane_engine WHERE id = %s"
 
 
 @dataclass(slots=True)
@@ -118,34 +132,47 @@ def admit(task: Task) -> None:
 def _free_seat(task: Task) -> Seat | None:
     """Return where `run` would put the new task; None if it is for `run` to find out."""
     at = now()
-    free, others_wait = _free_seats(task, at)
-    suitable = [seat for seat in free if _fits(seat, task)]
-    waiting = _first_waiting(task.team_id) if suitable and others_wait else []
-    if len(waiting) == CHOICES:
-        return None
-    due = [other for other in waiting if other.not_before <= at]
-    return next((seat for seat in _ranked(task, suitable) if not any(_fits(seat, other) for other in due)), None)
+    waiting: list[Task] | None = None
+    for seat, others_wait in _free_seats(task, at):
+        if not _fits(seat, task):
+            continue
+        if others_wait and waiting is None:
+            waiting = _first_waiting(task.team_id)
+            if len(waiting) == CHOICES:
+                return None
+        if not any(_fits(seat, other) for other in waiting or () if other.not_before <= at):
+            return seat
+    return None
 
 
 def _first_waiting(team_id: str) -> list[Task]:
     return list(_queue().filter(team=team_id).only("infra", "targets", "resources", "not_before")[:CHOICES])
 
 
-def _free_seats(task: Task, at: datetime) -> tuple[list[Seat], bool]:
-    """Return the first of the workers that could take the task now, best ones first, and whether any task waits."""
+def _free_seats(task: Task, at: datetime) -> Iterator[tuple[Seat, bool]]:
+    """Yield the first of the workers that could take the task now, best first, each with whether any task waits."""
     soon = at + timedelta(minutes=settings.LAST_MINUTES)
     team, targets, marks = task.team_id, task.targets, ", ".join(["%s"] * len(task.targets))
     # All in front of the name's last two parts is the engine's.
     engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
-    aims, aimed = (text.format(marks=marks) if targets else "" for text in (AIMS, AIMED))
+    aims, aimed = (text.format(marks=marks, takes_tasks=TAKES_TASKS) if targets else "" for text in (AIMS, AIMED))
+    choices = CHOICES if task.resources or task.infra else 1  # any of them will do
+    for tier, first, given in _tiers(task):
+        sql = FREE.format(aims=aims, aimed=aimed, tier=tier, first=first, **FACTS)
+        for *row, cloud, others_wait in statements.ask(
+            sql, *engines, team, team, soon, *targets, *targets, *given, choices
+        ):
+            yield _seat_of(row, bool(cloud), ending=False), bool(others_wait)
+
+
+def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
+    """Yield conditions, how to order what fulfils them, and their parameters, in the order of `_ranked`."""
     app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
     warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
-    live = ", ".join(str(status.value) for status in LIVE)
-    sql = FREE.format(aims=aims, aimed=aimed, live=live, queued=TaskStatus.QUEUED.value)
-    choices = CHOICES if task.resources or task.infra else 1  # any of them will do
-    given = [*engines, team, team, soon, *targets, *targets, warm, "gpu" in task.resources, choices]
-    rows = statements.ask(sql, *given)
-    return [_seat_of(row, bool(cloud), ending=False) for *row, cloud, _ in rows], any(row[-1] for row in rows)
+    if statements.ask(SOME_WARM, warm):
+        yield f"w.id IN ({ALL_WARM})", f"{RENTED}, " + ("" if "gpu" in task.resources else f"{HAS_GPU}, "), (warm,)
+    for rented, has_gpu in product((False, True), repeat=2):
+        yield COLD, "", (rented, has_gpu)
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:
@@ -283,8 +310,10 @@ def _held(seat: Seat) -> Engine | None:
 
     It is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
-    (engine,) = Engine.objects.raw(statements.locking(LOCKED), [seat.engine_id])
-    return None if engine.deleted_at or not engine.takes_tasks else engine
+    ((state, session, mode, is_there),) = statements.ask(statements.locking(LOCKED), seat.engine_id)
+    session = Engine._meta.get_field("session").to_python(session)
+    engine = Engine.from_db(DATABASE, ("id", "state", "session", "mode"), (seat.engine_id, state, session, mode))
+    return engine if is_there and engine.takes_tasks else None
 
 
 def _start(task: Task, seat: Seat) -> bool:

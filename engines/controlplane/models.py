@@ -172,7 +172,14 @@ class Engine(models.Model):
     )
 
     class Meta:
-        indexes = [models.Index(fields=["team", "-created_at", "-id"], name="engine_newest")]
+        indexes = [
+            models.Index(fields=["team", "-created_at", "-id"], name="engine_newest"),
+            models.Index(
+                fields=["team", "name", "id"],
+                condition=Q(session__isnull=False, state=EngineState.RUNNING, mode="running"),
+                name="engine_takes_tasks",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=EngineState.values), name="engine_state_known"),
             models.CheckConstraint(condition=Q(drained_epoch__lte=models.F("drain_epoch")), name="engine_drained_late"),
@@ -207,6 +214,7 @@ class Worker(models.Model):
     retired_at = models.DateTimeField(null=True)  # the engine registered without it
 
     class Meta:
+        indexes = [models.Index(fields=["id"], condition=~Q(warm_apps=[]), name="worker_warm")]
         constraints = [models.UniqueConstraint(fields=["engine", "kind", "index"], name="worker_once")]
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.db import connections
-from django.db.models import Field, Model
+from django.db.models import Field, JSONField, Model
 
 from engines.controlplane.models import DATABASE
 
@@ -37,10 +37,16 @@ def insert(*rows: Model) -> int:
     """
     connection = connections[DATABASE]
     model = type(rows[0])
-    given = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in _kept(model)]
+    given = [_prepared(field, getattr(row, field.attname), connection) for row in rows for field in _kept(model)]
     with connection.cursor() as cursor:
         cursor.execute(_insert(model, len(rows)), given)
         return int(cursor.rowcount)
+
+
+def _prepared(field: "Field[Any, Any]", value: Any, connection: Any) -> Any:
+    # Django takes longer to find out that a text stays a text than to convert what has to be.
+    as_it_is = value is None or type(value) in (str, int, float)
+    return value if as_it_is and not isinstance(field, JSONField) else field.get_db_prep_save(value, connection)
 
 
 @lru_cache
