@@ -1,6 +1,5 @@
 """The Engines API as one: its routes, what goes wrong in them, and its description."""
 
-import json
 from typing import Any
 
 from django.http import FileResponse, HttpRequest, HttpResponse
@@ -11,22 +10,17 @@ from ninja.types import DictStrAny
 from engines.controlplane import problems, releases
 from engines.controlplane import schemas as s
 from engines.controlplane.described import Described
-from engines.controlplane.frames import storable
 from engines.controlplane.middleware import Refusal
 from engines.controlplane.problems import Problem
 from engines.controlplane.routes import engines, tasks, team
-from engines.controlplane.routes.common import answer, faults, refuse_constant
+from engines.controlplane.routes.common import answer, body_of, faults
 
 
 class Strict(Parser):
-    """JSON that both databases can store: no NaN, no NUL, no half surrogates, nothing endless or endlessly deep."""
+    """What `body_of` says is JSON."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
-        body: DictStrAny = json.loads(request.body, parse_constant=refuse_constant)
-        if not isinstance(body, dict | None):
-            raise ValueError("the body is not an object")
-        if storable(body) != body:
-            raise ValueError("the body holds what cannot be stored")
+        body: DictStrAny = body_of(request)
         return body
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from pydantic import BaseModel, ValidationError
 
 from engines.controlplane import dto, listing, problems
@@ -89,6 +89,19 @@ def _json(name: str, text: str) -> Any:
     if storable(found) != found:
         raise problems.invalid_request(f"{name} has what cannot be stored.")
     return found
+
+
+def body_of(request: HttpRequest) -> Any:
+    """Return the body as JSON that both databases can store: no NaN, NUL or half surrogates, nothing endlessly deep.
+
+    Raises ValueError or RecursionError if it is no such object.
+    """
+    body = json.loads(request.body, parse_constant=refuse_constant)
+    if not isinstance(body, dict | None):
+        raise ValueError("the body is not an object")
+    if storable(body) != body:
+        raise ValueError("the body holds what cannot be stored")
+    return body
 
 
 def refuse_constant(name: str) -> None:
