@@ -110,7 +110,7 @@ def database(name: str, file: str) -> dict[str, Any]:
         parsed["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL",
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA wal_autocheckpoint=10000",
         }
     else:
         parsed["CONN_MAX_AGE"] = 0
