@@ -107,6 +107,7 @@ def database(name: str, file: str) -> dict[str, Any]:
     parsed: dict[str, Any] = dict(dj_database_url.parse(database_url(name, file)))
     if parsed["ENGINE"].endswith("sqlite3"):
         # A deferred transaction that upgrades to a write fails at once, whatever the timeout: begin IMMEDIATE.
+        # The log goes into the database after 40 MB, not 4: whoever writes at that moment waits for two fsyncs more.
         parsed["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
