@@ -115,9 +115,12 @@ def database(name: str, file: str) -> dict[str, Any]:
         }
     else:
         parsed["CONN_MAX_AGE"] = 0
+        options = parsed.setdefault("OPTIONS", {})
+        # Allows prepared statements, which Django itself does not use: engines/controlplane/statements.py does.
+        options["prepare_threshold"] = 1
         # A worker has four threads for messages, four that sweep, and the one that finds their work; the API four for
         # frames and six that look after machines, beside its requests. Each holds one.
-        parsed.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 18, "timeout": 10}
+        options["pool"] = {"min_size": 1, "max_size": 18, "timeout": 10}
     return parsed
 
 
