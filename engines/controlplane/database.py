@@ -32,7 +32,7 @@ async def for_caller(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     # asgiref's sync_to_async does more, which nothing here needs, and takes a tenth of a dispatch for it.
-    call = partial(copy_context().run, _tidy, function, *args, **kwargs)
+    call = partial(copy_context().run, partial(_tidy, function, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(threads, call)
 
 
