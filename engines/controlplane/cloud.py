@@ -10,7 +10,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.timezone import now
 
@@ -88,11 +88,19 @@ def _undo(instance: Instance, why: str) -> None:
         _end(engine, instance)
 
 
+def is_due(machines: Q = clouds.ANY) -> bool:
+    """Say whether `look_around` would look after one."""
+    return _due(machines).exists()
+
+
+def _due(machines: Q) -> QuerySet[Instance]:
+    return Instance.objects.filter(machines, next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
+
+
 def look_around(machines: Q = clouds.ANY) -> None:
     """Look after every one of these machines that is due."""
-    due = Instance.objects.filter(machines, next_at__lte=now()).exclude(status=InstanceStatus.DELETED)
     until = time.monotonic() + ROUND_SECONDS
-    for instance_id, at in due.order_by("next_at").values_list("pk", "next_at")[:AT_ONCE]:
+    for instance_id, at in _due(machines).order_by("next_at").values_list("pk", "next_at")[:AT_ONCE]:
         instance = _claimed(instance_id, at) if time.monotonic() < until else None
         if instance is None:
             continue

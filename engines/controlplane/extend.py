@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, problems, states
@@ -147,11 +147,19 @@ def _book(extension: Extension, engine: Engine, team: Team) -> None:
     states.move(engine)
 
 
+def is_due(machines: Q = clouds.ANY) -> bool:
+    """Say whether `settle_held` would ask about one."""
+    return _due(machines).exists()
+
+
+def _due(machines: Q) -> QuerySet[Extension]:
+    engines = Instance.objects.filter(machines).values("engine")
+    return Extension.objects.filter(state=ExtensionState.HELD, next_at__lte=now(), engine__in=engines)
+
+
 def settle_held(machines: Q = clouds.ANY) -> None:
     """Ask again about extensions of these machines whose answer was lost, or whose asker died."""
-    engines = Instance.objects.filter(machines).values("engine")
-    due = Extension.objects.filter(state=ExtensionState.HELD, next_at__lte=now(), engine__in=engines)
-    for extension in due.order_by("next_at")[:AT_ONCE]:
+    for extension in _due(machines).order_by("next_at")[:AT_ONCE]:
         rows = Extension.objects.filter(pk=extension.pk, next_at=extension.next_at)
         if rows.update(next_at=now() + LEASE) != 1:
             continue

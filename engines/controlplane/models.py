@@ -179,6 +179,7 @@ class Engine(models.Model):
                 condition=Q(session__isnull=False, state=EngineState.RUNNING, mode="running"),
                 name="engine_takes_tasks",
             ),
+            models.Index(fields=["held_by"], condition=Q(session__isnull=False), name="engine_held"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=EngineState.values), name="engine_state_known"),

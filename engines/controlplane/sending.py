@@ -14,7 +14,7 @@ from engines import wire
 from engines.controlplane import drain, keys, releases, tasks
 from engines.controlplane.enums import EMPTYING, EngineState, UpdatePhase
 from engines.controlplane.models import DATABASE, LIVE_TASK, Engine, Task
-from engines.controlplane.sessions import Over, Session, fence, find_held, frame
+from engines.controlplane.sessions import Over, Session, fence, find_held, frame, instance
 from engines.controlplane.wakeups import wake
 from engines.enums import TaskStatus
 
@@ -60,11 +60,11 @@ def hand_over(engine: Engine, task: Task) -> None:
 
 def readings(sessions: Sequence[Session]) -> dict[uuid.UUID, object]:
     """Return what `due` would read for each session, by its id, in a form that can be compared."""
-    ids = [session.engine_id for session in sessions]
     serving = keys.serving({session.key_id for session in sessions})
-    engines = {row[0]: row for row in Engine.objects.filter(pk__in=ids).values_list("pk", *READ)}
+    ours = Engine.objects.filter(session__isnull=False, held_by=instance())
+    engines = {row[0]: row for row in ours.values_list("pk", *READ)}
     live: dict[str | None, set[tuple[object, ...]]] = defaultdict(set)
-    for row in Task.objects.filter(LIVE_TASK, engine__in=ids).values_list("engine_id", "pk", "attempt", "status"):
+    for row in Task.objects.filter(LIVE_TASK, engine__in=ours).values_list("engine_id", "pk", "attempt", "status"):
         live[row[0]].add(row)
     return {each.id: (each.key_id in serving, engines.get(each.engine_id), live[each.engine_id]) for each in sessions}
 

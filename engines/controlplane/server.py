@@ -108,7 +108,8 @@ async def _live(receive: Receive, send: Send) -> None:
         ]
         for machines in clouds.PROVIDERS.values():
             look = partial(_look_around, machines)
-            loops += [_sweep(CLOUD, CLOUD_SECONDS, look, aside) for _ in range(CALLS_AT_ONCE)]
+            run = partial(_aside_if_due, machines)
+            loops += [_sweep(CLOUD, CLOUD_SECONDS, look, run) for _ in range(CALLS_AT_ONCE)]
         if settings.REDIS_URL:
             loops.append(Relay(settings.REDIS_URL).run())
         running = [asyncio.create_task(loop) for loop in loops]
@@ -157,6 +158,15 @@ async def _sweep(
                     await bell.wait()
             # As long as the round took: in a burst it has at most half of a thread.
             await asyncio.sleep(min(took, LONGEST_PAUSE))
+
+
+async def _aside_if_due(machines: Q, look: Callable[[], None]) -> None:
+    if await on_rows(_is_due, machines):
+        await aside(look)
+
+
+def _is_due(machines: Q) -> bool:
+    return extend.is_due(machines) or cloud.is_due(machines)
 
 
 def _look_at_sockets() -> None:

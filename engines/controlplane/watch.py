@@ -18,14 +18,13 @@ AT_ONCE = 500  # engines in one statement
 def look() -> None:
     """Write down who was heard, and ring for every session whose rows have changed."""
     sessions = all_held()
-    for start in range(0, len(sessions), AT_ONCE):
-        some = sessions[start : start + AT_ONCE]
-        _write_heard(some)
-        _compare(some)
-
-
-def _write_heard(sessions: Sequence[Session]) -> None:
     heard = [session for session in sessions if session.heard]
+    for start in range(0, len(heard), AT_ONCE):
+        _write_heard(heard[start : start + AT_ONCE])
+    _compare(sessions)
+
+
+def _write_heard(heard: Sequence[Session]) -> None:
     for session in heard:
         session.heard = False
     # By the session's id, as everywhere: a connection that was replaced changes nothing.

@@ -14,5 +14,8 @@ class Migration(migrations.Migration):
                 name="engine_takes_tasks",
             ),
         ),
+        migrations.AddIndex(
+            "engine", models.Index(fields=["held_by"], condition=Q(session__isnull=False), name="engine_held")
+        ),
         migrations.AddIndex("worker", models.Index(fields=["id"], condition=~Q(warm_apps=[]), name="worker_warm")),
     ]
