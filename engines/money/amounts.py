@@ -8,7 +8,19 @@ from engines.models import Engine
 from engines.wire import moment
 from portal.templatetags.portal_ui import dollars
 
-__all__ = ["PaidTime", "after", "cost", "dollars", "hours_of", "hours_until", "near", "paid_time", "read"]
+__all__ = [
+    "PaidTime",
+    "after",
+    "cost",
+    "dollars",
+    "end",
+    "hours_of",
+    "hours_until",
+    "near",
+    "paid_time",
+    "price_of",
+    "read",
+]
 
 MICROCENTS_PER_CENT = 1_000_000
 MICROCENTS_PER_DOLLAR = 100 * MICROCENTS_PER_CENT
@@ -35,14 +47,22 @@ def paid_time(engine: Engine) -> PaidTime | None:
 
 def read(instance: object) -> PaidTime | None:
     """Read the contract's `instance`, whatever an API may have put there."""
-    if not isinstance(instance, dict):
+    threshold, price = end(instance), price_of(instance)
+    return None if threshold is None or price is None else PaidTime(threshold, price)
+
+
+def end(instance: object) -> datetime | None:
+    """Return until when it is paid."""
+    found = instance.get("auto_delete") if isinstance(instance, dict) else None
+    return moment(found.get("date_threshold")) if isinstance(found, dict) else None
+
+
+def price_of(instance: object) -> int | None:
+    """Return the price in cents an hour."""
+    price = instance.get("hourly_price") if isinstance(instance, dict) else None
+    if not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
         return None
-    found = instance.get("auto_delete")
-    threshold = moment(found.get("date_threshold")) if isinstance(found, dict) else None
-    price = instance.get("hourly_price")
-    if threshold is None or not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
-        return None
-    return PaidTime(threshold, price)
+    return price
 
 
 def cost(price: int, hours: Decimal) -> int:

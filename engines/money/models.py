@@ -228,7 +228,8 @@ class DayCheck(models.Model):
     engine = models.ForeignKey("engines.Engine", on_delete=models.CASCADE, related_name="+")
     day = models.DateField()
     read_at = models.DateTimeField()  # the reading that this check rests on
-    begin = models.DateTimeField(null=True)  # threshold at the check before; null at the first one
+    # Threshold at the check before; at the first one, as the ledger knows it; null if it does not.
+    begin = models.DateTimeField(null=True)
     end = models.DateTimeField()
     ledger_hours = models.DecimalField(max_digits=8, decimal_places=2)
     moved_hours = models.DecimalField(max_digits=8, decimal_places=2)

@@ -21,6 +21,7 @@ from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.amounts import PaidTime
 from engines.money.buy import cancel as take_back
+from engines.money.checks import coverage
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
 from engines.money.models import Ceiling, Evidence, Limits
@@ -82,6 +83,7 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "proposals": proposals(request, now),
         "unclear": unclear(request, now),
         "checks": checks(request),
+        "coverage": coverage(request.team, now),
         "by_reading": by_reading(request, now),
         "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
         "freeze": limits.freeze_of(request.team),
