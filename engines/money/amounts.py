@@ -1,5 +1,6 @@
 """Prices, hours and deadlines, exactly: whole microcents (1 dollar is 100,000,000) and decimal hours, never floats."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -20,6 +21,8 @@ __all__ = [
     "paid_time",
     "price_of",
     "read",
+    "run_cost",
+    "unsellable",
 ]
 
 MICROCENTS_PER_CENT = 1_000_000
@@ -63,6 +66,38 @@ def price_of(instance: object) -> int | None:
     if not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
         return None
     return price
+
+
+def unsellable(engine: Engine, now: Callable[[], datetime]) -> str:
+    """Say why no time can be bought for the engine; "" if some can."""
+    instance = engine.wire.get("instance")
+    ends = end(instance)
+    if not instance:
+        return "This engine has no cloud machine: there is no paid time to extend."
+    if ends is None:
+        return "The API reports no end of its paid time: nothing can be bought."
+    if price_of(instance) is None:
+        return "The API reports no price of its machine: nothing can be bought."
+    if engine.status in OVER:
+        return f"The engine is {engine.status}: its paid time cannot be extended."
+    if ends <= now():
+        return "Its paid time is over."
+    return ""
+
+
+def run_cost(engine: Engine, now: datetime) -> int | None:
+    """Return what its machine cost by its hourly price, in microcents: until its paid time ended, or it stopped.
+
+    An estimate, in whole cents. None where no price is reported.
+    """
+    instance = engine.wire.get("instance")
+    price, ends = price_of(instance), end(instance)
+    if price is None:
+        return None
+    stopped = [engine.changed_at] if engine.status in ("stopped", "deleted") else []
+    until = min([now, *stopped, *([ends] if ends else [])])
+    ran = Decimal(max(until - engine.created_at, timedelta(0)) // timedelta(seconds=1)) / 3600
+    return round(price * ran) * MICROCENTS_PER_CENT
 
 
 def cost(price: int, hours: Decimal) -> int:

@@ -70,6 +70,48 @@ def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(clie
     assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
 
 
+def row_of(browser, uid="eng_1"):
+    row = browser.get(URL).content.decode().split(f'id="paid-{uid}"')[1].split("</tr>")[0]
+    return " ".join(re.sub("<[^>]+>", " ", row).split())
+
+
+def test_what_a_machine_cost_so_far_ends_with_its_paid_time(client_of, bill, engine, clock):
+    clock.advance(hours=9)  # it was paid for five of them
+    assert "≈ $1,362.50 no time bought here" in row_of(client_of(bill))
+
+
+def test_what_a_machine_cost_so_far_ends_when_it_stops(client_of, bill, engine, api, acme_connection, clock):
+    clock.advance(hours=1)
+    api.engines["eng_1"]["status"] = "stopped"
+    seen(acme_connection, api, "eng_1")
+    clock.advance(hours=3)
+    shown = row_of(client_of(bill))
+    assert "≈ $1,352.50 no time bought here" in shown
+    assert "The engine is stopped: its paid time cannot be extended." in shown
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("auto_delete", "no paid end reported $2.50 an hour ≈ $1,350.00 no time bought here The API reports no end"),
+        (
+            "hourly_price",
+            "Mon 23 Nov 17:00 UTC no price reported not known no time bought here The API reports no price",
+        ),
+    ],
+)
+def test_a_machine_without_an_end_or_a_price_is_at_the_end_and_says_so(
+    client_of, bill, bills_key, fleet, api, acme_connection, clock, missing, said
+):
+    del api.engines["eng_1"]["instance"][missing]
+    clock.advance(seconds=1)
+    seen(acme_connection, api, "eng_1")
+    browser = client_of(bill)
+    assert [row.engine.uid for row in browser.get(URL).context["rows"]] == ["eng_2", "eng_3", "eng_4", "eng_1"]
+    assert said in row_of(browser)
+    assert "/engines/eng_1/extend/" not in browser.get(URL).content.decode()
+
+
 def test_a_self_hosted_engine_is_not_on_it(client_of, bill, api, engine, acme_connection, clock):
     api.engines["eng_1"]["instance"] = None
     clock.advance(seconds=1)
