@@ -15,6 +15,7 @@ class Outcome(models.TextChoices):
 
     CONFIRMED = "confirmed", "Confirmed by the API’s answer"
     DISCREPANCY = "discrepancy", "Charged, but the new time is not what was asked"
+    DISCREPANCY_SETTLED = "discrepancy_settled", "Charged, with another new time than asked: settled by a person"
     OBSERVED = "observed", "Seen on the engine, without an answer"
     SATISFIED = "satisfied", "Already runs that long: nothing was sent"
     OUTDATED = "outdated", "Price or time had changed: nothing was sent"
@@ -29,7 +30,14 @@ class Outcome(models.TextChoices):
 
 
 CHARGED = frozenset(
-    {Outcome.CONFIRMED, Outcome.DISCREPANCY, Outcome.OBSERVED, Outcome.UNUSED, Outcome.RESOLVED_APPLIED}
+    {
+        Outcome.CONFIRMED,
+        Outcome.DISCREPANCY,
+        Outcome.DISCREPANCY_SETTLED,
+        Outcome.OBSERVED,
+        Outcome.UNUSED,
+        Outcome.RESOLVED_APPLIED,
+    }
 )
 
 MAY_TRY_AGAIN = frozenset(

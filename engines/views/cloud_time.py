@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -22,7 +22,7 @@ from engines.money.buy import cancel as take_back
 from engines.money.checks import coverage
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
-from engines.money.models import Ceiling, Evidence, Limits
+from engines.money.models import Ceiling, Evidence, Limits, Outcome
 from engines.money.reconcile import OwnWord, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
@@ -167,8 +167,8 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
 def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
     """Return the purchases that only a person can settle, and those that are unknown for long."""
     rows = Operation.objects.of(request.team).filter(verb__in=MONEY).select_related("engine", "extension")
-    waiting = rows.filter(state=State.NEEDS_ATTENTION) | rows.filter(state=State.UNKNOWN, moved_at__lt=now - LATE)
-    return list(waiting.order_by("requested_at"))
+    waiting = Q(state=State.NEEDS_ATTENTION) | Q(state=State.UNKNOWN, moved_at__lt=now - LATE)
+    return list(rows.filter(waiting | Q(extension__outcome=Outcome.DISCREPANCY)).order_by("requested_at"))
 
 
 def checks(request: PortalRequest) -> list[DayCheck]:
@@ -220,7 +220,7 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
 
 @require_POST
 def settle(request: PortalRequest, pk: str) -> HttpResponse:
-    """Say of an unclear purchase whether it was charged, and how one knows."""
+    """Say of an unclear purchase whether it was charged, or of a difference what became of it, and how one knows."""
     found = operation_for(request, pk)
     form, applied = ReasonForm(request.POST), request.POST.get("applied")
     if not form.is_valid() or applied not in ("yes", "no"):

@@ -83,12 +83,18 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
 
 
 def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
-    """Return whether this person may say what became of a purchase, why not, and whether they prove who they are."""
+    """Return whether this person may say what became of a purchase, or why not."""
     may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
     why_not = reconcile.own_word(found, request.user) if may_settle else ""
     typed = request.GET.get("reason", "")[:500]
     confirm = must_confirm(request)
-    return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": confirm, "settle_reason": typed}
+    return {
+        "is_to_settle": reconcile.is_to_settle(found),
+        "may_settle": may_settle,
+        "why_not_settle": why_not,
+        "must_confirm": confirm,
+        "settle_reason": typed,
+    }
 
 
 def how_to_go_on(found: Operation) -> str:

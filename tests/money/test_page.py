@@ -14,8 +14,10 @@ from engines.models import DayCheck, LedgerEntry, Operation
 from engines.money import checks, sheet
 from engines.money.limits import Frozen
 from engines.money.models import Freeze, Limits
+from engines.money.reconcile import resolve
+from engines.operations.moves import Decider, Moved
 from portal.audit.models import Entry
-from tests.money.conftest import NOON, ask, fresh, seen, settle, sweep
+from tests.money.conftest import NOON, ORIGIN, ask, fresh, seen, settle, sweep
 from tests.money.test_dialog import words
 
 pytestmark = pytest.mark.django_db
@@ -156,8 +158,8 @@ def unclear(asked, api, clock):
     return settle(clock, asked, minutes=1)
 
 
-def said_of(browser, operation):
-    words = {"applied": "no", "reason": "not in their list"}
+def said_of(browser, operation, applied="no", reason="not in their list"):
+    words = {"applied": applied, "reason": reason}
     return browser.post(f"/cloud-time/{operation.pk}/resolve/", words)
 
 
@@ -179,6 +181,58 @@ def test_above_the_approval_limit_somebody_else_settles_it(client_of, bill, ada,
     assert "It was not charged" in client_of(ada).get(f"/operations/{unclear.pk}/").content.decode()
     said_of(client_of(ada), unclear)
     assert fresh(unclear).extension.outcome == "resolved_not_applied"
+
+
+@pytest.fixture
+def other_end(asked, api):
+    """Charged, and the API's answer names another end than was asked."""
+    api.faults = [("wrong_end", timedelta(hours=-1))]
+    sweep()
+    return fresh(asked)
+
+
+def test_a_difference_stands_with_the_open_questions_until_it_is_settled(client_of, bill, victor, other_end):
+    question = "charged, with another new end than was asked"
+    assert question in words(client_of(victor).get(URL))
+    browser = client_of(bill)
+    assert "It is settled" in browser.get(f"/operations/{other_end.pk}/").content.decode()
+    said_of(browser, other_end, "yes", "they added the hour by hand")
+    assert question not in words(client_of(victor).get(URL))
+    page = browser.get(f"/operations/{other_end.pk}/").content.decode()
+    assert "Bill settled the difference: they added the hour by hand" in page
+    assert "It is settled" not in page
+
+
+def test_that_a_difference_is_settled_is_audited_and_changes_nothing_of_what_was_booked(client_of, bill, other_end):
+    said_of(client_of(bill), other_end, "yes", "they added the hour by hand")
+    entry = Entry.objects.get(action="cloudtime.resolved")
+    assert (entry.actor, entry.detail["note"]) == (bill, "difference: they added the hour by hand")
+    assert fresh(other_end).extension.outcome == "discrepancy_settled"
+    assert fresh(other_end).extension.is_charged
+    assert LedgerEntry.objects.get().outcome == "discrepancy"
+
+
+@pytest.mark.parametrize(("applied", "reason"), [("no", "not in their list"), ("yes", "")])
+def test_a_difference_is_not_settled_without_a_reason_nor_as_not_charged(client_of, bill, other_end, applied, reason):
+    said_of(client_of(bill), other_end, applied, reason)
+    assert fresh(other_end).extension.outcome == "discrepancy"
+    assert not Entry.objects.filter(action="cloudtime.resolved").exists()
+
+
+def test_of_two_who_settle_a_difference_one_does(bill, ada, other_end):
+    read_before = fresh(other_end)
+    resolve(other_end, applied=True, reason="added", by=Decider(bill, ORIGIN))
+    with pytest.raises(Moved):
+        resolve(read_before, applied=True, reason="added", by=Decider(ada, ORIGIN))
+    assert Entry.objects.filter(action="cloudtime.resolved").count() == 1
+
+
+def test_who_asked_for_much_does_not_settle_its_difference(client_of, bill, ada, other_end, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    said_of(client_of(bill), other_end, "yes")
+    assert fresh(other_end).extension.outcome == "discrepancy"
+    said_of(client_of(ada), other_end, "yes")
+    assert fresh(other_end).extension.outcome == "discrepancy_settled"
 
 
 def test_an_unknown_purchase_is_said_aloud_after_five_minutes(client_of, bill, asked, api, clock):
