@@ -235,6 +235,14 @@ def test_who_asked_for_much_does_not_settle_its_difference(client_of, bill, ada,
     assert fresh(other_end).extension.outcome == "discrepancy_settled"
 
 
+def test_the_receipt_says_what_the_booking_rests_on(client_of, victor, asked, api, clock):
+    receipt = f"/operations/{asked.pk}/"
+    assert "Evidence" not in words(client_of(victor).get(receipt))
+    api.faults = [("silence", True)]
+    settle(clock, asked, minutes=1)
+    assert "Evidence B: A reading of the engine" in words(client_of(victor).get(receipt))
+
+
 def test_an_unknown_purchase_is_said_aloud_after_five_minutes(client_of, bill, asked, api, clock):
     api.faults = [("silence",)]
     settle(clock, asked, minutes=4)
