@@ -1,5 +1,6 @@
 """Prices, hours and deadlines, exactly: whole microcents (1 dollar is 100,000,000) and decimal hours, never floats."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -8,7 +9,21 @@ from engines.models import Engine
 from engines.wire import moment
 from portal.templatetags.portal_ui import dollars
 
-__all__ = ["PaidTime", "after", "cost", "dollars", "hours_of", "hours_until", "near", "paid_time", "read"]
+__all__ = [
+    "PaidTime",
+    "after",
+    "cost",
+    "dollars",
+    "end",
+    "hours_of",
+    "hours_until",
+    "near",
+    "paid_time",
+    "price_of",
+    "read",
+    "run_cost",
+    "unsellable",
+]
 
 MICROCENTS_PER_CENT = 1_000_000
 MICROCENTS_PER_DOLLAR = 100 * MICROCENTS_PER_CENT
@@ -35,14 +50,54 @@ def paid_time(engine: Engine) -> PaidTime | None:
 
 def read(instance: object) -> PaidTime | None:
     """Read the contract's `instance`, whatever an API may have put there."""
-    if not isinstance(instance, dict):
+    threshold, price = end(instance), price_of(instance)
+    return None if threshold is None or price is None else PaidTime(threshold, price)
+
+
+def end(instance: object) -> datetime | None:
+    """Return until when it is paid."""
+    found = instance.get("auto_delete") if isinstance(instance, dict) else None
+    return moment(found.get("date_threshold")) if isinstance(found, dict) else None
+
+
+def price_of(instance: object) -> int | None:
+    """Return the price in cents an hour."""
+    price = instance.get("hourly_price") if isinstance(instance, dict) else None
+    if not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
         return None
-    found = instance.get("auto_delete")
-    threshold = moment(found.get("date_threshold")) if isinstance(found, dict) else None
-    price = instance.get("hourly_price")
-    if threshold is None or not isinstance(price, int) or isinstance(price, bool) or not 0 < price < 10**9:
+    return price
+
+
+def unsellable(engine: Engine, now: Callable[[], datetime]) -> str:
+    """Say why no time can be bought for the engine; "" if some can."""
+    instance = engine.wire.get("instance")
+    ends = end(instance)
+    if not instance:
+        return "This engine has no cloud machine: there is no paid time to extend."
+    if ends is None:
+        return "The API reports no end of its paid time: nothing can be bought."
+    if price_of(instance) is None:
+        return "The API reports no price of its machine: nothing can be bought."
+    if engine.status in OVER:
+        return f"The engine is {engine.status}: its paid time cannot be extended."
+    if ends <= now():
+        return "Its paid time is over."
+    return ""
+
+
+def run_cost(engine: Engine, now: datetime) -> int | None:
+    """Return what its machine cost by its hourly price, in microcents: until its paid time ended, or it stopped.
+
+    An estimate, in whole cents. None where no price is reported.
+    """
+    instance = engine.wire.get("instance")
+    price, ends = price_of(instance), end(instance)
+    if price is None:
         return None
-    return PaidTime(threshold, price)
+    stopped = [engine.changed_at] if engine.status in ("stopped", "deleted") else []
+    until = min([now, *stopped, *([ends] if ends else [])])
+    ran = Decimal(max(until - engine.created_at, timedelta(0)) // timedelta(seconds=1)) / 3600
+    return round(price * ran) * MICROCENTS_PER_CENT
 
 
 def cost(price: int, hours: Decimal) -> int:

@@ -45,7 +45,7 @@ class Offer:
     def mark(self, engine: Engine) -> str:
         """What a person agrees to for this engine."""
         quote = self.quotes[engine.pk]
-        price = amounts.dollars(quote.price * amounts.MICROCENTS_PER_CENT)
+        price = amounts.dollars(quote.hourly)
         return f"{quote.hours} h at {price} an hour from {quote.threshold:%Y-%m-%d %H:%M:%S} UTC"
 
 

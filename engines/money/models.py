@@ -15,6 +15,7 @@ class Outcome(models.TextChoices):
 
     CONFIRMED = "confirmed", "Confirmed by the API’s answer"
     DISCREPANCY = "discrepancy", "Charged, but the new time is not what was asked"
+    DISCREPANCY_SETTLED = "discrepancy_settled", "Charged, with another new time than asked: settled by a person"
     OBSERVED = "observed", "Seen on the engine, without an answer"
     SATISFIED = "satisfied", "Already runs that long: nothing was sent"
     OUTDATED = "outdated", "Price or time had changed: nothing was sent"
@@ -29,7 +30,14 @@ class Outcome(models.TextChoices):
 
 
 CHARGED = frozenset(
-    {Outcome.CONFIRMED, Outcome.DISCREPANCY, Outcome.OBSERVED, Outcome.UNUSED, Outcome.RESOLVED_APPLIED}
+    {
+        Outcome.CONFIRMED,
+        Outcome.DISCREPANCY,
+        Outcome.DISCREPANCY_SETTLED,
+        Outcome.OBSERVED,
+        Outcome.UNUSED,
+        Outcome.RESOLVED_APPLIED,
+    }
 )
 
 MAY_TRY_AGAIN = frozenset(
@@ -228,7 +236,8 @@ class DayCheck(models.Model):
     engine = models.ForeignKey("engines.Engine", on_delete=models.CASCADE, related_name="+")
     day = models.DateField()
     read_at = models.DateTimeField()  # the reading that this check rests on
-    begin = models.DateTimeField(null=True)  # threshold at the check before; null at the first one
+    # Threshold at the check before; at the first one, as the ledger knows it; null if it does not.
+    begin = models.DateTimeField(null=True)
     end = models.DateTimeField()
     ledger_hours = models.DecimalField(max_digits=8, decimal_places=2)
     moved_hours = models.DecimalField(max_digits=8, decimal_places=2)

@@ -35,6 +35,11 @@ class Quote:
         """In microcents."""
         return amounts.cost(self.price, self.hours)
 
+    @property
+    def hourly(self) -> int:
+        """In microcents."""
+        return self.price * amounts.MICROCENTS_PER_CENT
+
     @classmethod
     def until(cls, target: datetime, paid: PaidTime, retry_of: str = "") -> Self:
         """Enough to run until then. Raises ValueError if it does so anyway, or for a length that cannot be bought."""

@@ -3,17 +3,18 @@
 import logging
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.db.models import QuerySet
 
 from engines import wire
 from engines.api import errors
 from engines.enums import MONEY, State, Verb
-from engines.models import Operation
+from engines.models import Moment, Operation
 from engines.money import amounts, limits, machine
 from engines.money.models import Evidence, Extension, Outcome
 from engines.money.reading import books, reading
 from engines.money.record import End, record
-from engines.operations.moves import Decider, Moved, amend, audit, move
+from engines.operations.moves import Decider, Moved, amend, announce, audit, move
 from engines.wire import moment
 from portal import clock
 from portal.accounts.models import User
@@ -145,15 +146,28 @@ def own_word(operation: Operation, user: User) -> str:
     return ""
 
 
+def is_to_settle(operation: Operation) -> bool:
+    """Say whether it waits for a person's word: on whether it was charged, or on what differs from what was asked."""
+    if operation.verb not in MONEY:
+        return False
+    return operation.state == State.NEEDS_ATTENTION or operation.extension.outcome == Outcome.DISCREPANCY
+
+
 def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) -> None:
     """Settle an ambiguous extension by a person's word, which is the evidence from then on.
 
-    Raises OwnWord, ValueError if it is not ambiguous, and Moved if somebody was faster.
+    Of one that was charged and has another end than was asked, it is the last word: what is booked stays.
+    Raises OwnWord, ValueError if it is neither, and Moved if somebody was faster.
     """
-    if operation.verb not in MONEY or operation.state != State.NEEDS_ATTENTION:
+    if not is_to_settle(operation):
         raise ValueError(f"an operation that is {operation.state} does not offer this")
     if why_not := own_word(operation, by.user):
         raise OwnWord(why_not)
+    if operation.state != State.NEEDS_ATTENTION:
+        if not applied:
+            raise ValueError("it is booked on the API's own word")
+        _acknowledge(operation, reason, by)
+        return
     audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
     if applied:
         note = f"{by.user} found that it was charged: {reason}"
@@ -162,6 +176,17 @@ def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) ->
     else:
         note = f"{by.user} found that it was not charged: {reason}"
         record(operation, End(State.FAILED, Outcome.RESOLVED_NOT_APPLIED, note), by=by)
+
+
+@transaction.atomic
+def _acknowledge(operation: Operation, reason: str, by: Decider) -> None:
+    rows = Extension.objects.filter(pk=operation.pk, outcome=Outcome.DISCREPANCY)
+    if rows.update(outcome=Outcome.DISCREPANCY_SETTLED) != 1:
+        raise Moved(operation.pk)
+    text = f"{by.user} settled the difference: {reason}"[:300]
+    Moment.objects.create(operation=operation, at=clock.now(), state=operation.state, text=text)
+    audit(operation, "cloudtime.resolved", by=by, note=f"difference: {reason}")
+    announce(operation)
 
 
 def requeue(operation_id: str, now: datetime) -> None:

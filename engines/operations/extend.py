@@ -22,16 +22,7 @@ class Extend(Behaviour):
     beside = frozenset({Verb.DRAIN, Verb.UPDATE})
 
     def refusal(self, engine: Engine) -> str:
-        if not engine.wire.get("instance"):
-            return "This engine has no cloud machine: there is no paid time to extend."
-        paid = amounts.paid_time(engine)
-        if paid is None:
-            return "The API reports no end or no price of its paid time: nothing can be bought."
-        if engine.status in amounts.OVER:
-            return f"The engine is {engine.status}: its paid time cannot be extended."
-        if paid.threshold <= clock.now():
-            return "Its paid time is over."
-        return ""
+        return amounts.unsellable(engine, clock.now)
 
     def consequences(self, engine: Engine, running: int) -> list[str]:
         return ["Its machine is kept for so many hours more, which are charged at once."]

@@ -1,8 +1,10 @@
 """Many engines at once: a page that says what would happen to each, and one that says what became of it."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +14,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -29,6 +32,7 @@ from engines.operations.moves import Decider
 from engines.operations.verbs import VERBS
 from engines.paid_clock import Overrun
 from engines.tickets import BulkTicket
+from engines.views.extend import BALANCE_SECONDS, balance
 from engines.views.operate import ICONS, STEP_UP
 from portal import clock
 from portal.accounts.access import may
@@ -37,6 +41,8 @@ from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of, without
+from portal.vault.keys import current_keys
+from portal.vault.models import Connection
 
 PAGE = 100
 SHOWN = 20  # names of one group that the plan lists
@@ -207,11 +213,32 @@ def shown(
             for name, label in choices.LABELS.items()
         ],
         **told_first(request, made, form),
+        "balances": partial(balances, request, made),
         "hours": hours,
         "kept": [(name, value) for name, values in kept for value in values],
         **extra,
     }
-    return render(request, "engines/many.html", context, status=status)
+    # Rendered when the transaction of a confirmation is over: no API is asked under its lock.
+    return TemplateResponse(request, "engines/many.html", context, status=status)
+
+
+def balances(request: PortalRequest, made: Plan) -> list[dict[str, Any]]:
+    """Return each connection's cost, and its balance before and after, as far as the APIs say.
+
+    It waits for one that hangs, not for several: those after it are not asked. Empty where none says.
+    """
+    if not made.offer or made.forbidden:
+        return []
+    costs: dict[Connection, int] = defaultdict(int)
+    for engine in made.will:
+        costs[engine.connection] += made.offer.quotes[engine.pk].cost
+    keys = {key.connection_id: key for key in current_keys(request.team).filter(user=request.user)}
+    until = clock.boot() + BALANCE_SECONDS
+    found = []
+    for connection, cost in sorted(costs.items(), key=lambda each: each[0].name):
+        said = balance(keys.get(connection.pk), cost) if clock.boot() < until else {}
+        found.append({"connection": connection, "cost": cost, **said})
+    return found if any("balance" in each for each in found) else []
 
 
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:

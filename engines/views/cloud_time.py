@@ -1,14 +1,13 @@
 """The cloud time page: which engine's paid time ends when, what more would cost, and what was spent by whom."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -19,11 +18,11 @@ from engines.access import operation_for
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
-from engines.money.amounts import PaidTime
 from engines.money.buy import cancel as take_back
+from engines.money.checks import coverage
 from engines.money.choices import Choice
 from engines.money.forms import LimitsForm, ReasonForm
-from engines.money.models import Ceiling, Evidence, Limits
+from engines.money.models import Ceiling, Evidence, Limits, Outcome
 from engines.money.reconcile import OwnWord, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
@@ -45,6 +44,7 @@ from portal.vault.models import Connection
 PAGE = 25
 CHECKS = 50
 LOOKED_BACK = timedelta(days=31)
+LAST = datetime.max.replace(tzinfo=UTC)
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
 
 
@@ -53,17 +53,19 @@ class Row:
     """A cloud engine of the page."""
 
     engine: Engine
-    paid: PaidTime
+    ends: datetime | None  # None where the API reports none
+    price: int | None  # cents an hour; the same
     tone: str  # of the warning; "" while there is time
-    since_start: int  # what its machine cost up to now by its hourly price, in microcents
+    since_start: int | None  # what its machine cost up to now by its hourly price, in microcents
     bought: int  # through the portal
     choices: list[Choice]
+    why_not: str  # nothing can be bought
     operation: Operation | None
 
     @property
     def hourly(self) -> int:
         """In microcents."""
-        return self.paid.price * amounts.MICROCENTS_PER_CENT
+        return (self.price or 0) * amounts.MICROCENTS_PER_CENT
 
 
 @require_safe
@@ -82,6 +84,7 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "proposals": proposals(request, now),
         "unclear": unclear(request, now),
         "checks": checks(request),
+        "coverage": coverage(request.team, now),
         "by_reading": by_reading(request, now),
         "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
         "freeze": limits.freeze_of(request.team),
@@ -101,31 +104,31 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
 
 
 def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
-    """Return the cloud engines whose end is known, what ends first on top."""
+    """Return the cloud engines, what ends first on top; last, those of which the API reports no end or no price."""
     zone = choices.zone_of(request)
     engines = Engine.objects.of(request.team).exclude(cloud="").exclude(status="deleted").select_related("connection")
     open_now = Operation.objects.of(request.team).filter(state__in=OPEN)
     busy = {operation.engine_id: operation for operation in open_now if blocker(Verb.EXTEND, [operation])}
     sums = LedgerEntry.objects.of(request.team).values("engine_uid").annotate(sum=Sum("cost"))
     bought = {each["engine_uid"]: each["sum"] for each in sums}
-    rows = []
-    for engine in engines:
-        if paid := amounts.paid_time(engine):
-            ran = Decimal(max(now - engine.created_at, timedelta(0)) // timedelta(seconds=1)) / 3600
-            cost = round(paid.price * ran) * amounts.MICROCENTS_PER_CENT  # an estimate: whole cents will do
-            offers = choices.choices(paid, now, zone)
-            rows.append(
-                Row(
-                    engine,
-                    paid,
-                    tone(paid.threshold, now),
-                    cost,
-                    bought.get(engine.uid, 0),
-                    offers,
-                    busy.get(engine.pk),
-                )
-            )
-    return sorted(rows, key=lambda row: (row.paid.threshold, row.engine.name))
+    rows = [row_of(engine, bought.get(engine.uid, 0), busy.get(engine.pk), now, zone) for engine in engines]
+    return sorted(rows, key=lambda row: (not (row.ends and row.price), row.ends or LAST, row.engine.name))
+
+
+def row_of(engine: Engine, bought: int, operation: Operation | None, now: datetime, zone: tzinfo) -> Row:
+    instance, paid = engine.wire.get("instance"), amounts.paid_time(engine)
+    ends = amounts.end(instance)
+    return Row(
+        engine,
+        ends,
+        amounts.price_of(instance),
+        tone(ends, now) if ends else "",
+        amounts.run_cost(engine, now),
+        bought,
+        choices.choices(paid, now, zone) if paid else [],
+        amounts.unsellable(engine, lambda: now),
+        operation,
+    )
 
 
 def warnings(rows: list[Row]) -> list[dict[str, Any]]:
@@ -164,8 +167,8 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
 def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
     """Return the purchases that only a person can settle, and those that are unknown for long."""
     rows = Operation.objects.of(request.team).filter(verb__in=MONEY).select_related("engine", "extension")
-    waiting = rows.filter(state=State.NEEDS_ATTENTION) | rows.filter(state=State.UNKNOWN, moved_at__lt=now - LATE)
-    return list(waiting.order_by("requested_at"))
+    waiting = Q(state=State.NEEDS_ATTENTION) | Q(state=State.UNKNOWN, moved_at__lt=now - LATE)
+    return list(rows.filter(waiting | Q(extension__outcome=Outcome.DISCREPANCY)).order_by("requested_at"))
 
 
 def checks(request: PortalRequest) -> list[DayCheck]:
@@ -217,7 +220,7 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
 
 @require_POST
 def settle(request: PortalRequest, pk: str) -> HttpResponse:
-    """Say of an unclear purchase whether it was charged, and how one knows."""
+    """Say of an unclear purchase whether it was charged, or of a difference what became of it, and how one knows."""
     found = operation_for(request, pk)
     form, applied = ReasonForm(request.POST), request.POST.get("applied")
     if not form.is_valid() or applied not in ("yes", "no"):

@@ -148,7 +148,6 @@ def dialog(
         "form": form,
         "paid": paid,
         "quote": quote,
-        "hourly": quote.price * amounts.MICROCENTS_PER_CENT if quote else 0,
         "error": error,
         "asked": request.GET,
         "zone": zone,

@@ -15,7 +15,7 @@ from engines.access import operation_for
 from engines.api.advice import advice
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
-from engines.models import Operation
+from engines.models import LedgerEntry, Operation
 from engines.money import reconcile
 from engines.money.choices import zone_of
 from engines.operations import alarms
@@ -83,12 +83,20 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
 
 
 def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
-    """Return whether this person may say what became of a purchase, why not, and whether they prove who they are."""
+    """Return what is booked of a purchase, and whether this person may say what became of it, or why not."""
     may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
+    entry = LedgerEntry.objects.of(request.team).filter(operation_id=found.pk).first() if found.verb in MONEY else None
     why_not = reconcile.own_word(found, request.user) if may_settle else ""
     typed = request.GET.get("reason", "")[:500]
     confirm = must_confirm(request)
-    return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": confirm, "settle_reason": typed}
+    return {
+        "is_to_settle": reconcile.is_to_settle(found),
+        "entry": entry,
+        "may_settle": may_settle,
+        "why_not_settle": why_not,
+        "must_confirm": confirm,
+        "settle_reason": typed,
+    }
 
 
 def how_to_go_on(found: Operation) -> str:

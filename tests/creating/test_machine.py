@@ -15,8 +15,8 @@ from engines.controlplane.models import Engine as TheirEngine
 from engines.controlplane.models import Instance
 from engines.controlplane.models import LedgerEntry as TheirEntry
 from engines.enums import State
-from engines.models import Engine, LedgerEntry, Operation
-from engines.money import amounts, approve, limits, machine
+from engines.models import DayCheck, Engine, LedgerEntry, Operation
+from engines.money import amounts, approve, checks, limits, machine
 from engines.money.approve import NotApproved
 from engines.money.buy import rent
 from engines.money.models import Freeze, Limits, Proposal
@@ -109,6 +109,16 @@ def test_it_is_ordered_comes_and_is_booked_as_their_books_say(asked, comes, now,
     entry = LedgerEntry.objects.get()
     assert (entry.engine_uid, entry.hours, entry.price, entry.evidence) == (done.engine.uid, 3, 120, "A")
     assert Decimal("3.5") * 10**8 < entry.cost <= Decimal("3.6") * 10**8
+
+
+def test_its_first_daily_check_begins_with_the_end_that_was_ordered(asked, comes, now):
+    sweep()
+    assert checks.check_all(now.at) == 0  # its purchase is open
+    comes(asked)
+    later(now, asked, seconds=6)
+    assert checks.check_all(now.at) == 1
+    found = DayCheck.objects.get()
+    assert (found.begin, found.ledger_hours, found.unexplained) == (LedgerEntry.objects.get().after, 0, 0)
 
 
 def test_its_name_ends_in_a_mark_of_its_own(ada, adas_key):

@@ -5,6 +5,7 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
+from django.db import connection
 
 from engines.models import Batch, Freeze, LedgerEntry, Limits, Operation, Proposal
 from engines.money import approve as approvals
@@ -13,6 +14,7 @@ from engines.operations.moves import Decider
 from engines.operations.request import Busy
 from portal.vault.models import Connection
 from tests.money.conftest import NOON, ORIGIN, ask, fresh, key_of, seen, sweep
+from tests.money.paid_api import PaidApi
 
 PATH = "/engines/many/extend/"
 ALL = "?all=1&hours=3"
@@ -49,6 +51,77 @@ def buy(client, query=ALL):
 def test_the_total_is_shown_first(bills, fleet):
     each = fleet[0].wire["instance"]["hourly_price"] * 3 / 100
     assert f"${3 * each:.2f} in all" in page(bills)
+
+
+def text_of(shown):
+    return " ".join(unescape(re.sub("<[^>]+>", " ", shown)).split())
+
+
+def row_of(shown, uid):
+    return text_of(re.search(rf"<tr>(?:(?!</tr>).)*/engines/{uid}/.*?</tr>", shown, re.DOTALL)[0])
+
+
+def test_each_engine_says_its_price_hours_cost_and_both_ends_on_both_clocks(bills, fleet):
+    bills.cookies["tz"] = "Europe/Berlin"  # NOON is that of a Monday, in UTC
+    said = row_of(page(bills), "eng_2")
+    assert "$7.50 3 h at $2.50 an hour" in said
+    now, then = (NOON + timedelta(hours=hours) for hours in (10, 13))
+    assert f"{now:%a %d %b} 23:00 CET {now:%Y-%m-%d %H:%M:%S} UTC" in said
+    assert f"{then:%a %d %b} 02:00 CET {then:%Y-%m-%d %H:%M:%S} UTC" in said
+
+
+def test_more_engines_than_a_page_names_are_in_the_total(bills, fleet, monkeypatch):
+    monkeypatch.setattr("engines.views.bulk.SHOWN", 2)
+    shown = text_of(page(bills))
+    assert "eng_3" not in shown
+    assert "and 1 more, which the total includes" in shown
+    assert "$22.50 in all" in shown
+
+
+def test_the_balance_is_shown_before_and_after_all_of_it(bills, fleet, api):
+    assert "Balance $100.00 $77.50" in text_of(page(bills))
+    api.balance = 20 * DOLLAR
+    assert "Balance $20.00 −$2.50 That is not enough: the API will refuse." in text_of(page(bills))
+
+
+@pytest.fixture
+def second_api(bill, acme, fleet):
+    """An API of its own, with one rented machine, and a key of Bill's."""
+    served = PaidApi()
+    served.add("eng_9", NOON + timedelta(hours=5))
+    served.balance = 50 * DOLLAR
+    second = Connection.objects.create(team=acme, name="Second", base_url=served.url)
+    seen(second, served, "eng_9")
+    key_of(bill, second)
+    yield served
+    served.close()
+
+
+def test_of_several_apis_each_balance_is_shown_with_what_it_pays(bills, second_api):
+    shown = text_of(page(bills))
+    assert "Balance of Acme's API $100.00 $77.50 Balance of Second $50.00 $42.50" in shown
+
+
+def test_a_balance_that_is_not_told_beside_one_that_is_says_so(bills, second_api):
+    second_api.refused.add("inf_bill_key")
+    assert "Balance of Second not known; this costs $7.50 of it" in text_of(page(bills))
+
+
+def test_an_api_that_hangs_is_waited_for_once(bills, second_api, monkeypatch):
+    monkeypatch.setattr("engines.views.bulk.BALANCE_SECONDS", 0)
+    assert "Balance" not in text_of(page(bills))
+
+
+def test_no_api_is_asked_while_a_confirmation_holds_the_teams_lock(bills, fleet, api, monkeypatch):
+    def balance(key, cost):
+        depths.append(len(connection.savepoint_ids))
+        return {}
+
+    depths = []
+    monkeypatch.setattr("engines.views.bulk.balance", balance)
+    shown = page(bills)
+    bills.post(PATH + ALL, {"ticket": unescape(re.search(r'name="ticket" value="([^"]+)"', shown)[1])})  # no reason
+    assert depths == [0, 0]
 
 
 def test_each_engine_is_bought_once_and_booked(bills, fleet, api):

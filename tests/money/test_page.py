@@ -14,8 +14,10 @@ from engines.models import DayCheck, LedgerEntry, Operation
 from engines.money import checks, sheet
 from engines.money.limits import Frozen
 from engines.money.models import Freeze, Limits
+from engines.money.reconcile import resolve
+from engines.operations.moves import Decider, Moved
 from portal.audit.models import Entry
-from tests.money.conftest import NOON, ask, fresh, seen, settle, sweep
+from tests.money.conftest import NOON, ORIGIN, ask, fresh, seen, settle, sweep
 from tests.money.test_dialog import words
 
 pytestmark = pytest.mark.django_db
@@ -70,6 +72,48 @@ def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(clie
     assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
 
 
+def row_of(browser, uid="eng_1"):
+    row = browser.get(URL).content.decode().split(f'id="paid-{uid}"')[1].split("</tr>")[0]
+    return " ".join(re.sub("<[^>]+>", " ", row).split())
+
+
+def test_what_a_machine_cost_so_far_ends_with_its_paid_time(client_of, bill, engine, clock):
+    clock.advance(hours=9)  # it was paid for five of them
+    assert "≈ $1,362.50 no time bought here" in row_of(client_of(bill))
+
+
+def test_what_a_machine_cost_so_far_ends_when_it_stops(client_of, bill, engine, api, acme_connection, clock):
+    clock.advance(hours=1)
+    api.engines["eng_1"]["status"] = "stopped"
+    seen(acme_connection, api, "eng_1")
+    clock.advance(hours=3)
+    shown = row_of(client_of(bill))
+    assert "≈ $1,352.50 no time bought here" in shown
+    assert "The engine is stopped: its paid time cannot be extended." in shown
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("auto_delete", "no paid end reported $2.50 an hour ≈ $1,350.00 no time bought here The API reports no end"),
+        (
+            "hourly_price",
+            "Mon 23 Nov 17:00 UTC no price reported not known no time bought here The API reports no price",
+        ),
+    ],
+)
+def test_a_machine_without_an_end_or_a_price_is_at_the_end_and_says_so(
+    client_of, bill, bills_key, fleet, api, acme_connection, clock, missing, said
+):
+    del api.engines["eng_1"]["instance"][missing]
+    clock.advance(seconds=1)
+    seen(acme_connection, api, "eng_1")
+    browser = client_of(bill)
+    assert [row.engine.uid for row in browser.get(URL).context["rows"]] == ["eng_2", "eng_3", "eng_4", "eng_1"]
+    assert said in row_of(browser)
+    assert "/engines/eng_1/extend/" not in browser.get(URL).content.decode()
+
+
 def test_a_self_hosted_engine_is_not_on_it(client_of, bill, api, engine, acme_connection, clock):
     api.engines["eng_1"]["instance"] = None
     clock.advance(seconds=1)
@@ -114,8 +158,8 @@ def unclear(asked, api, clock):
     return settle(clock, asked, minutes=1)
 
 
-def said_of(browser, operation):
-    words = {"applied": "no", "reason": "not in their list"}
+def said_of(browser, operation, applied="no", reason="not in their list"):
+    words = {"applied": applied, "reason": reason}
     return browser.post(f"/cloud-time/{operation.pk}/resolve/", words)
 
 
@@ -137,6 +181,66 @@ def test_above_the_approval_limit_somebody_else_settles_it(client_of, bill, ada,
     assert "It was not charged" in client_of(ada).get(f"/operations/{unclear.pk}/").content.decode()
     said_of(client_of(ada), unclear)
     assert fresh(unclear).extension.outcome == "resolved_not_applied"
+
+
+@pytest.fixture
+def other_end(asked, api):
+    """Charged, and the API's answer names another end than was asked."""
+    api.faults = [("wrong_end", timedelta(hours=-1))]
+    sweep()
+    return fresh(asked)
+
+
+def test_a_difference_stands_with_the_open_questions_until_it_is_settled(client_of, bill, victor, other_end):
+    question = "charged, with another new end than was asked"
+    assert question in words(client_of(victor).get(URL))
+    browser = client_of(bill)
+    assert "It is settled" in browser.get(f"/operations/{other_end.pk}/").content.decode()
+    said_of(browser, other_end, "yes", "they added the hour by hand")
+    assert question not in words(client_of(victor).get(URL))
+    page = browser.get(f"/operations/{other_end.pk}/").content.decode()
+    assert "Bill settled the difference: they added the hour by hand" in page
+    assert "It is settled" not in page
+
+
+def test_that_a_difference_is_settled_is_audited_and_changes_nothing_of_what_was_booked(client_of, bill, other_end):
+    said_of(client_of(bill), other_end, "yes", "they added the hour by hand")
+    entry = Entry.objects.get(action="cloudtime.resolved")
+    assert (entry.actor, entry.detail["note"]) == (bill, "difference: they added the hour by hand")
+    assert fresh(other_end).extension.outcome == "discrepancy_settled"
+    assert fresh(other_end).extension.is_charged
+    assert LedgerEntry.objects.get().outcome == "discrepancy"
+
+
+@pytest.mark.parametrize(("applied", "reason"), [("no", "not in their list"), ("yes", "")])
+def test_a_difference_is_not_settled_without_a_reason_nor_as_not_charged(client_of, bill, other_end, applied, reason):
+    said_of(client_of(bill), other_end, applied, reason)
+    assert fresh(other_end).extension.outcome == "discrepancy"
+    assert not Entry.objects.filter(action="cloudtime.resolved").exists()
+
+
+def test_of_two_who_settle_a_difference_one_does(bill, ada, other_end):
+    read_before = fresh(other_end)
+    resolve(other_end, applied=True, reason="added", by=Decider(bill, ORIGIN))
+    with pytest.raises(Moved):
+        resolve(read_before, applied=True, reason="added", by=Decider(ada, ORIGIN))
+    assert Entry.objects.filter(action="cloudtime.resolved").count() == 1
+
+
+def test_who_asked_for_much_does_not_settle_its_difference(client_of, bill, ada, other_end, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    said_of(client_of(bill), other_end, "yes")
+    assert fresh(other_end).extension.outcome == "discrepancy"
+    said_of(client_of(ada), other_end, "yes")
+    assert fresh(other_end).extension.outcome == "discrepancy_settled"
+
+
+def test_the_receipt_says_what_the_booking_rests_on(client_of, victor, asked, api, clock):
+    receipt = f"/operations/{asked.pk}/"
+    assert "Evidence" not in words(client_of(victor).get(receipt))
+    api.faults = [("silence", True)]
+    settle(clock, asked, minutes=1)
+    assert "Evidence B: A reading of the engine" in words(client_of(victor).get(receipt))
 
 
 def test_an_unknown_purchase_is_said_aloud_after_five_minutes(client_of, bill, asked, api, clock):
