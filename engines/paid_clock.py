@@ -69,9 +69,9 @@ def meanwhile(operation: Operation, engine: Engine, now: datetime, role: str) ->
 
 def _ends(engine: Engine) -> datetime | None:
     """Return until when the machine is paid, where something runs on it that needs it."""
-    paid = amounts.paid_time(engine)
+    ends = amounts.end(engine.wire.get("instance"))
     runs = any(worker.busy for worker in workers_of(engine))
-    return paid.threshold if paid and runs and engine.status not in ("stopped", "deleted") else None
+    return ends if runs and engine.status not in ("stopped", "deleted") else None
 
 
 def _overrun(engine: Engine, ends: datetime, now: datetime, role: str) -> Overrun:

@@ -22,7 +22,8 @@ def paid(acme_connection):
     def _paid(hours, **changes):
         at = clock.now()
         ends = (at + timedelta(hours=hours)).isoformat()
-        machine = {"cloud": "local", "status": "active", "hourly_price": 250, "auto_delete": {"date_threshold": ends}}
+        price = changes.pop("price", 250)
+        machine = {"cloud": "local", "status": "active", "hourly_price": price, "auto_delete": {"date_threshold": ends}}
         read(acme_connection, dto(**{"busy": ["task_1"], "instance": machine, **changes}), at=at)
         return Engine.objects.get()
 
@@ -51,6 +52,7 @@ def form(page, **more):
     [
         (1.5, {}, True),  # its deadline is in 2 hours
         (0.5, {}, True),
+        (1.5, {"price": None}, True),  # it ends, whatever it costs
         (5, {}, False),
         (1.5, {"busy": []}, False),  # nothing to finish
         (1.5, {"instance": None}, False),
