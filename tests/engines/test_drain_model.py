@@ -20,6 +20,7 @@ CLOSED = "a person stopped watching it"
 LATE = "it is past its deadline"
 FORGOTTEN = "the engine forgot it, or is gone"
 BEYOND = {
+    (State.WAITING, State.WAITING): "what it was queued behind has ended: now it waits for the engine",
     (State.WAITING, State.REQUESTED): "asked while the engine was away, and it is back",
     (State.WAITING, State.CANCELLED): f"the engine did not come back in time, is stopped or gone; or {TAKEN_BACK}",
     (State.WAITING, State.SUPERSEDED): REPLACED,
