@@ -94,7 +94,7 @@ def why_not(
     opened = list(opened)
     queues = may_wait and behind(verb, opened) is not None
     if not queues and (busy := blocker(verb, opened)):
-        return _under_way(busy, opened)
+        return _under_way(busy, opened if busy.verb in VERBS[verb].queues_behind else [])
     if not queues and not (may_wait and waits_for(verb, engine)) and (refusal := VERBS[verb].refusal(engine)):
         return refusal
     if key is None:

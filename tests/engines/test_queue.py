@@ -89,7 +89,7 @@ def now_is(api, held, status, **more):
 
 def test_d7_an_update_queued_behind_a_drain_is_sent_once_the_engine_is_back(draining, olgas, api, held):
     page = olgas.get("/engines/eng_1/update/")
-    assert "Waits until drain (asked by Olga) is finished, then until the engine runs." in words(page)
+    assert "Waits until the drain (asked by Olga) is finished, then until the engine runs." in words(page)
     assert "Queue update of gpu-1" in words(page)
     assert olgas.post("/engines/eng_1/update/", form(page, version="stable", patience="24")).status_code == 302
     update = Operation.objects.get(verb="update")
@@ -383,6 +383,7 @@ def test_it_is_seen_everywhere_what_waits_behind_what(draining, queued, olgas):
     assert "Queued for" in words(own)
     assert "Waits until Drain gpu-1, asked by Olga, is finished." in words(own)
     assert f'href="/operations/{draining.pk}/"' in own.content.decode()
+    assert "Then waits for the engine, 7 days at most" in words(own)
     assert "Queued Waits until Drain gpu-1, asked by Olga, is finished." in words(olgas.get("/operations/?state=open"))
 
 
@@ -398,7 +399,9 @@ def test_the_menu_offers_to_queue(draining, olgas):
 
 
 def test_the_menu_says_that_one_is_queued_already(queued, olgas):
-    assert "Drain by Olga is under way, and update by Olga waits behind it." in words(olgas.get("/engines/eng_1/"))
+    shown = words(olgas.get("/engines/eng_1/"))
+    assert "Rename… Drain by Olga is under way, and update by Olga waits behind it." in shown
+    assert "Restart… Drain by Olga is under way. " in shown
 
 
 def test_it_can_be_cancelled_while_it_is_queued(draining, queued, adas, ada, api, held):
