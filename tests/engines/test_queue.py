@@ -1,6 +1,7 @@
 """One operation may be queued behind another: it is sent when that one has ended and the engine can be asked."""
 
 import re
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -262,7 +263,8 @@ def test_its_engine_is_read_no_more_often_for_it(draining, queued, api, held):
     assert api.requests.count(read_at) == 1
 
 
-def test_what_the_engine_does_meanwhile_is_the_first_one_s_doing(draining, queued, acme_connection):
+def test_what_the_engine_does_meanwhile_is_the_first_one_s_doing(draining, ask, acme_connection):
+    ask(id=uuid.UUID(int=0))
     read(acme_connection, dto(status="stopped"), at=NOW + timedelta(seconds=10))
     assert Change.objects.latest("pk").operation == draining
 
@@ -356,7 +358,8 @@ def test_a_queued_rename_does_not_hold_up_a_stop(draining, ask):
     assert state_of(rename) == State.SUPERSEDED
 
 
-def test_a_stop_of_many_takes_its_place_too(draining, queued, adas):
+def test_a_stop_of_many_takes_its_place_too(draining, ask, adas):
+    queued = ask("rename", WEEK | {"name": "gpu-9"})
     plan = adas.get("/engines/many/stop/?uid=eng_1")
     said = form(plan, typed="stop 1", despite="on")
     assert adas.post("/engines/many/stop/?uid=eng_1", said).status_code == 302
