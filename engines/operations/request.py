@@ -72,7 +72,7 @@ def _create(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origi
     operation.save(force_insert=True)
     state = State.REQUESTED if first else operation.state  # it does not wait for the engine yet
     Moment.objects.create(operation=operation, at=now, state=state, text=_asked(user, wish))
-    audit(operation, f"engine.{wish.verb}", by=Decider(user, origin))
+    audit(operation, f"engine.{wish.verb}", by=Decider(user, origin), note=operation.note)
     announce(operation)
     # The one allowed cycle: operations name their task, the task calls operations.
     from engines.tasks import wake

@@ -390,6 +390,11 @@ def test_it_is_seen_everywhere_what_waits_behind_what(draining, queued, olgas):
     assert "Queued Waits until Drain gpu-1, asked by Olga, is finished." in words(olgas.get("/operations/?state=open"))
 
 
+def test_the_log_says_what_it_was_queued_behind(queued):
+    said = Entry.objects.get(action="engine.update").detail
+    assert said["note"] == "Waits until Drain gpu-1, asked by Olga, is finished."
+
+
 def test_the_engine_shows_what_is_under_way_not_what_is_queued(draining, queued, olgas):
     under_way = olgas.get("/engines/eng_1/").content.decode().split('aria-label="Operation under way"')[1]
     assert under_way.index("<h2>Drain</h2>") > 0
