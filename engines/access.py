@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from engines.api.client import EnginesClient
 from engines.api.errors import ApiError, KeyRejected
 from engines.models import Engine, Operation
-from engines.operations.verbs import VERBS, blocker, waits_for
+from engines.operations.verbs import VERBS, behind, blocker, waits_for
 from portal.accounts.access import may
 from portal.http import PortalRequest
 from portal.logs import request_id as current_request_id
@@ -86,13 +86,16 @@ def why_not(
 ) -> str:
     """Say why this person cannot ask this of this engine now; "" if they can.
 
-    `opened` are the open operations on it. `may_wait`: an engine that is offline may be asked when it is back.
+    `opened` are the open operations on it. `may_wait`: an engine that is offline may be asked when it is back, and what
+    can be queued behind another operation when that has ended.
     """
     if not may(role, f"engine-{verb}"):
         return f"Your role ({role.title()}) may not {verb} engines. Ask an admin of the team."
-    if busy := blocker(verb, opened):
-        return f"{busy.get_verb_display()} by {busy.requested_name} is under way."
-    if not (may_wait and waits_for(verb, engine)) and (refusal := VERBS[verb].refusal(engine)):
+    opened = list(opened)
+    queues = may_wait and behind(verb, opened) is not None
+    if not queues and (busy := blocker(verb, opened)):
+        return _under_way(busy, opened if busy.verb in VERBS[verb].queues_behind else [])
+    if not queues and not (may_wait and waits_for(verb, engine)) and (refusal := VERBS[verb].refusal(engine)):
         return refusal
     if key is None:
         return "You have no key for this API yet. Add one on the Keys page."
@@ -101,3 +104,9 @@ def why_not(
     if not set(key.scopes) & set(WRITES):
         return f"Your key “{key.label}” lacks the scope engines:write. Replace it on the Keys page."
     return ""
+
+
+def _under_way(busy: Operation, opened: list[Operation]) -> str:
+    then = next((each for each in opened if each.is_queued and each != busy), None)
+    queued = f", and {then.get_verb_display().lower()} by {then.requested_name} waits behind it" if then else ""
+    return f"{busy.get_verb_display()} by {busy.requested_name} is under way{queued}."

@@ -165,7 +165,7 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
 
 def _under_way(opened: Iterable[Operation]) -> Operation | None:
     """Return what is done to the engine now: buying time for its machine does nothing to it."""
-    return next((each for each in opened if each.verb != Verb.EXTEND), None)
+    return next((each for each in opened if each.verb != Verb.EXTEND and not each.is_queued), None)
 
 
 def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:

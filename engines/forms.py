@@ -1,6 +1,7 @@
 """What people fill in."""
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
-from engines.operations.verbs import VERBS, waits_for
+from engines.operations.verbs import VERBS
+from engines.seen import Facts, facts
 from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 from portal.vault.addresses import BadAddress, checked, is_listed
 
 TOO_OLD = "This form is too old. Look at it again and confirm once more."
+PATIENCES, PATIENT = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}, "168"
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
 
 
@@ -51,6 +54,18 @@ class ConfirmForm(WhyForm):
     def __init__(self, *args: Any, verb: Verb, engine: Engine, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.about = (verb, engine, user)
+        seen = self._seen()
+        self.queues = bool(seen.get("behind"))
+        self.waits = self.queues or (VERBS[verb].waits and seen["status"] == EngineStatus.DISCONNECTED)
+        if self.waits:
+            self.fields["deadline"].label = "Once it is sent, tell me if it takes longer than"
+
+    def _seen(self) -> Facts:
+        """Return what the dialog showed of the engine: what it is about, whatever has become of that since."""
+        ticket = (self.data if self.is_bound else self.initial).get("ticket", "")
+        with suppress(signing.BadSignature):
+            return Ticket.read(ticket, *self.about).seen
+        return facts(*self.about[:2])
 
     @property
     def engine(self) -> Engine:
@@ -59,7 +74,11 @@ class ConfirmForm(WhyForm):
     def parameters(self) -> dict[str, Any]:
         """Return what the operation keeps beside reason and deadline, as JSON."""
         verb, engine, _ = self.about
-        return VERBS[verb].parameters(engine, self.cleaned_data)
+        kept = VERBS[verb].parameters(engine, self.cleaned_data)
+        if not self.waits:
+            return kept
+        patience = int(self.cleaned_data.get("patience") or PATIENT)
+        return {**kept, PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
 
     def clean_ticket(self) -> Ticket:
         try:
@@ -68,41 +87,34 @@ class ConfirmForm(WhyForm):
             raise forms.ValidationError(TOO_OLD) from error
 
 
-PATIENCES = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
-
-
-class DrainForm(ConfirmForm):
-    """An engine that is offline is drained when it comes back."""
+class WaitingForm(ConfirmForm):
+    """What needs a connected engine may have to wait for it: it is offline, or something else is done first."""
 
     patience = forms.ChoiceField(
         required=False,
         label="Wait for it for up to",
         choices=list(PATIENCES.items()),
-        initial="168",
+        initial=PATIENT,
         help_text="If it has not come back by then, nothing is sent.",
     )
-    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
-    field_order = ("reason", "patience", "deadline", INSIST)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if waits_for(Verb.DRAIN, self.engine):
-            self.fields["deadline"].label = "Once it is sent, tell me if it takes longer than"
-        else:
+        if not self.waits:
             del self.fields["patience"]
+        elif self.queues:
+            self.fields["patience"].label = "Then wait for the engine for up to"
 
-    def parameters(self) -> dict[str, Any]:
-        kept = super().parameters()
-        if "patience" not in self.fields:
-            return kept
-        patience = int(self.cleaned_data["patience"] or self.fields["patience"].initial)
-        return {**kept, PATIENCE: patience, DEADLINE: int(self.cleaned_data["deadline"] / timedelta(hours=1))}
+
+class DrainForm(WaitingForm):
+    insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
+    field_order = ("reason", "patience", "deadline", INSIST)
 
 
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
 
 
-class UpdateForm(ConfirmForm):
+class UpdateForm(WaitingForm):
     """The version is typed, or chosen where `offer` knows what there is."""
 
     version = forms.RegexField(
@@ -121,7 +133,7 @@ class UpdateForm(ConfirmForm):
         help_text="A tag such as v1.9.3, in place of the choice above. It also pins the engine to it.",
         error_messages={"invalid": "Enter a tag such as v1.9.3."},
     )
-    field_order = ("version", "tag", "reason", "deadline")
+    field_order = ("version", "tag", "reason", "patience", "deadline")
 
     def offer(self, releases: dict[str, str]) -> None:
         """Have it chosen from these: the newest version of each channel, as the API lists them."""

@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+QUEUED = Q(behind__isnull=False, released_at__isnull=True)  # behind another operation, if it is open
+
+
 class Engine(models.Model):
     """The last snapshot of an engine. `wire` is the contract's Engine as read, secrets removed.
 
@@ -122,6 +125,9 @@ class Operation(models.Model):
     role = models.CharField(max_length=20)
     batch = models.ForeignKey(Batch, null=True, on_delete=models.SET_NULL, related_name="operations")
     retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    # What it was queued behind, on the same engine, and when that had ended: until then nothing is done with it.
+    behind = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="followers")
+    released_at = models.DateTimeField(null=True)
     request_id = models.CharField(max_length=64)
     address = models.CharField(max_length=64, blank=True)
     key = models.ForeignKey(StoredKey, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -147,8 +153,11 @@ class Operation(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["engine"],
-                condition=Q(state__in=sorted(OPEN)) & ~Q(verb="extend"),
+                condition=Q(state__in=sorted(OPEN)) & ~Q(verb="extend") & ~QUEUED,
                 name="one_open_operation_per_engine",
+            ),
+            models.UniqueConstraint(
+                fields=["engine"], condition=Q(QUEUED, state__in=sorted(OPEN)), name="one_queued_operation_per_engine"
             ),
             models.UniqueConstraint(
                 fields=["engine"],
@@ -173,6 +182,15 @@ class Operation(models.Model):
     def uid(self) -> str:
         """The engine's id at the API; "" while there is none."""
         return self.engine.uid if self.engine else ""
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits for another operation to end."""
+        return self.state == State.WAITING and self.behind_id is not None and self.released_at is None
+
+    @property
+    def standing(self) -> str:
+        return "Queued" if self.is_queued else str(self.get_state_display())
 
     @property
     def its_engine(self) -> Engine:

@@ -11,7 +11,7 @@ from typing import Any
 from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts
-from engines.operations.verbs import VERBS, takes_the_place_of
+from engines.operations.verbs import VERBS, behind, takes_the_place_of
 from engines.workers import workers_of
 from portal.templatetags.portal_ui import both_clocks
 
@@ -32,6 +32,7 @@ def facts(verb: Verb, engine: Engine) -> Facts:
         "price": lambda: paid.price if paid else 0,  # cents an hour
         "ends": lambda: paid.threshold.isoformat() if paid else "",
         "replaces": lambda: _replaced(verb, engine),
+        "behind": lambda: _behind(verb, engine),
     }
     return {name: every[name]() for name in VERBS[verb].matters}
 
@@ -60,9 +61,8 @@ def _sentence(name: str, was: Any, now: Any, zone: tzinfo) -> str:
             return f"The price was {_price(was)} when you opened this; now it is {_price(now)}."
         case "ends":
             return f"It was paid until {_end(was, zone)} when you opened this; now it is until {_end(now, zone)}."
-    return "What it takes the place of has changed: " + (
-        f"now it is {now}." if now else "nothing is under way any more."
-    )
+    what = "What it waits for" if name == "behind" else "What it takes the place of"
+    return f"{what} has changed: " + (f"now it is {now}." if now else "nothing is under way any more.")
 
 
 def _tasks(number: Any) -> str:
@@ -78,8 +78,20 @@ def _end(text: Any, zone: tzinfo) -> str:
 
 
 def _replaced(verb: Verb, engine: Engine) -> str:
-    opened = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN)
-    busy = next((other for other in opened if takes_the_place_of(verb, other)), None)
-    if busy is None:
-        return ""
-    return f"the {busy.verb} that {busy.requested_name} asked for: {busy.reason}"
+    others = [other for other in open_on(engine) if takes_the_place_of(verb, other)]
+    return " and ".join(_named(other) for other in others)
+
+
+def _behind(verb: Verb, engine: Engine) -> str:
+    first = behind(verb, open_on(engine))
+    return _named(first) if first else ""
+
+
+def _named(operation: Operation) -> str:
+    return f"the {operation.verb} that {operation.requested_name} asked for: {operation.reason}"
+
+
+def open_on(engine: Engine) -> list[Operation]:
+    """Return what is open on the engine, what is queued last."""
+    rows = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN)
+    return sorted(rows, key=lambda operation: operation.is_queued)

@@ -23,7 +23,7 @@ from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.enums import MONEY, OPEN, EngineStatus, Verb
-from engines.models import Change, Engine, Moment, Operation
+from engines.models import QUEUED, Change, Engine, Moment, Operation
 from engines.operations.settle import WATCHED, settle
 from engines.wire import moment
 from portal import clock
@@ -166,7 +166,7 @@ def _rhythm(watched: list[Operation], now: datetime) -> timedelta:
 def _watched(connection: Connection) -> Iterable[Operation]:
     rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
     rows = rows.exclude(verb__in=MONEY)  # read on a schedule of its own
-    return rows.select_related("engine")
+    return rows.exclude(QUEUED).select_related("engine")
 
 
 def _full_pass(connection: Connection, client: EnginesClient) -> None:
@@ -315,7 +315,7 @@ def _write(connection: Connection, engine: Engine | None, dto: Any, read_at: dat
 
 def _history(engine: Engine, before: str, at: datetime) -> None:
     rows = Operation.objects.of(engine.team).filter(engine=engine, state__in=OPEN)
-    operation = rows.exclude(verb=Verb.EXTEND).first()  # paid time changes no status
+    operation = rows.exclude(verb=Verb.EXTEND).exclude(QUEUED).first()  # paid time changes no status
     Change.objects.create(
         team=engine.team, engine=engine, at=at, before=before, after=engine.status, operation=operation
     )

@@ -36,6 +36,14 @@ def wake(operation_id: str) -> None:
     send(operation_id, clock.now())
 
 
+@shared_task(name="engines.release")
+def release(operation_id: str) -> None:
+    """Let what is queued go now rather than at the next sweep."""
+    from engines.operations.queue import release as let_go
+
+    let_go(operation_id, clock.now())
+
+
 @shared_task(name="engines.wake_batch")
 def wake_batch(batch_id: str) -> None:
     """Send what is due of the batch now rather than at the next sweep."""

@@ -46,7 +46,8 @@ RETRY: dict[Verb, Retry] = {
     Verb.EXTEND: Retry(PAID, 1, reads_first=True),
     Verb.CREATE: Retry(PAID, 1, reads_first=True),
 }
-# The parameters of what waits for an engine that is offline: for how long, and then its deadline; in hours.
+# The parameters of what waits, for an engine that is offline or until another operation has ended: for how long it then
+# waits for the engine, and its deadline once it is sent; in hours.
 PATIENCE, DEADLINE = "patience_hours", "deadline_hours"
 INSIST = "insist"  # the parameter of what is sent again by itself if the engine forgets it
 # A list may lag behind the answer to the POST by some seconds (RELIABILITY D18).
@@ -72,6 +73,8 @@ class Behaviour(ABC):
     supersedes: ClassVar[frozenset[str]] = frozenset()
     # What it does not disturb: a machine may be paid for longer while its engine finishes what it runs.
     beside: ClassVar[frozenset[str]] = frozenset()
+    # What it may be queued behind, to be sent when that has ended: one operation on each engine.
+    queues_behind: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def max_sends(self) -> int:
@@ -104,6 +107,14 @@ class Behaviour(ABC):
     @abstractmethod
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         """Make the one request."""
+
+    def back(self, engine: Engine) -> Judgement:
+        """Say whether an engine that was waited for can be asked now."""
+        if engine.status == "deleted":
+            return Judgement(State.CANCELLED, "The API no longer knows the engine. Nothing was sent.")
+        if why_not := self.refusal(engine):
+            return Judgement(State.WAITING, why_not)
+        return Judgement(State.REQUESTED, "The engine can be asked now. Sending it.")
 
     @abstractmethod
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:

@@ -18,16 +18,16 @@ FORGOT = (
     "Send the drain again or close this operation."
 )
 GONE = "The API no longer knows this engine. Nobody saw it finish: look at its tasks, then close this operation."
-WAITS = "The engine is offline. The drain is sent as soon as it is seen again."
 SILENT = "The engine went silent while it drained. Its tasks are not given up: it goes on when the engine is back."
 
 
 class Drain(Behaviour):
     verb = Verb.DRAIN
     icon = "drain"
-    matters = ("status", "tasks", "ends")
+    matters = ("status", "tasks", "ends", "behind")
     for_many = takes = finishes_tasks = waits = True
     asks = (INSIST,)
+    queues_behind = frozenset({Verb.UPDATE, Verb.RESTART})  # after both the engine is back
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -64,9 +64,14 @@ class Drain(Behaviour):
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.drain(operation.uid)
 
+    def back(self, engine: Engine) -> Judgement:
+        if engine.status == EngineStatus.DRAINING:
+            return Judgement(State.REQUESTED, "The engine drains already. Sending it all the same.")
+        if engine.status == EngineStatus.STOPPED:
+            return Judgement(State.CANCELLED, "The engine was stopped meanwhile: there is nothing to drain.")
+        return super().back(engine)
+
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
-        if operation.state == State.WAITING:
-            return self._back(engine)
         progress = progress_of(engine)
         match engine.status:
             case EngineStatus.STOPPED:
@@ -80,17 +85,6 @@ class Drain(Behaviour):
             case "deleted":
                 return Judgement(State.NEEDS_ATTENTION, GONE)
         return Judgement(State(operation.state), f"The API calls the engine “{engine.status}”.", progress)
-
-    def _back(self, engine: Engine) -> Judgement:
-        """Say whether an engine that was waited for can be asked now."""
-        match engine.status:
-            case EngineStatus.RUNNING | EngineStatus.DRAINING:
-                return Judgement(State.REQUESTED, "The engine is back. Sending it.")
-            case EngineStatus.STOPPED:
-                return Judgement(State.CANCELLED, "The engine was stopped meanwhile: there is nothing to drain.")
-            case "deleted":
-                return Judgement(State.CANCELLED, "The API no longer knows the engine. Nothing was sent.")
-        return Judgement(State.WAITING, WAITS)
 
     def _not_draining(self, operation: Operation, now: datetime) -> Judgement:
         state = State(operation.state)

@@ -19,7 +19,7 @@ class Extend(Behaviour):
     icon = "hourglass"
     matters = ("status", "price", "ends")
     for_many = needs_wire = True
-    beside = frozenset({Verb.DRAIN, Verb.UPDATE})
+    beside = frozenset({Verb.DRAIN, Verb.UPDATE, Verb.RENAME})
 
     def refusal(self, engine: Engine) -> str:
         return amounts.unsellable(engine, clock.now)

@@ -12,12 +12,13 @@ from django.db import transaction
 from django.db.models.expressions import Combinable
 
 from engines.enums import MONEY, OPEN, State, Verb
-from engines.models import Moment, Operation
+from engines.models import QUEUED, Moment, Operation
 from portal.accounts.models import User
 from portal.audit.log import Note, record, record_all
 from portal.audit.origin import Origin
 from portal.live.bus import publish
 from portal.logs import on_behalf_of
+from portal.wake import wake_after_commit
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ AT_ONCE = 500  # operations that are moved with one statement
 # What may end any operation that was sent: its effect, the engine's word that it failed, or a stronger operation.
 WATCHED_ON = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED})
 MOVES: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.REQUESTED, State.CANCELLED, State.SUPERSEDED}),
+    # What it was queued behind has ended: now it waits for the engine.
+    State.WAITING: frozenset({State.WAITING, State.REQUESTED, State.CANCELLED, State.SUPERSEDED}),
     State.REQUESTED: frozenset({State.SENDING, State.CANCELLED, State.SUPERSEDED}),
     State.CHECKING: frozenset(
         {
@@ -132,6 +134,7 @@ def move(
         outcome = "ok" if by else AUDITED[to]
         audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
     announce(operation)
+    _wake_queued([operation], to)
     _say(operation, before)
 
 
@@ -194,9 +197,22 @@ def _move_some(
             for each, before in zip(found, befores, strict=True)
         ]
         record_all(notes, team=found[0].team, actor=by.user if by else None)
+    _wake_queued(found, to)
     for operation, before in zip(found, befores, strict=True):
         _say(operation, before)
     return found
+
+
+def _wake_queued(moved: list[Operation], to: State) -> None:
+    """Have what is queued behind these looked at after the commit, rather than at the next sweep."""
+    if to in OPEN:
+        return
+    # The one allowed cycle: operations name their task, the task calls operations.
+    from engines.tasks import release
+
+    queued = Operation.objects.filter(QUEUED, behind__in=moved, state=State.WAITING)
+    for pk in queued.values_list("pk", flat=True):
+        wake_after_commit(release, str(pk))
 
 
 def _facts(operation: Operation, to: State, now: datetime, note: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from engines.operations.behaviour import Behaviour, Judgement, unsettled
 class Rename(Behaviour):
     verb = Verb.RENAME
     icon = "bookmark"
-    matters = ("status", "name")
+    matters = ("status", "name", "behind")
+    queues_behind = frozenset({Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP})
 
     def refusal(self, engine: Engine) -> str:
         return "The API no longer knows this engine." if engine.status == "deleted" else ""

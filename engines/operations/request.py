@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from engines.enums import OPEN, State, Verb
-from engines.models import Batch, Engine, Moment, Operation
+from engines.models import QUEUED, Batch, Engine, Moment, Operation
 from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import AT_ONCE, Decider, Moved, announce, audit, entry, move, move_all
-from engines.operations.verbs import VERBS, blocker, fit, takes_the_place_of
+from engines.operations.queue import words
+from engines.operations.verbs import VERBS, behind, blocker, fit, takes_the_place_of
 from portal.accounts.models import Team, User
 from portal.audit.log import record_all
 from portal.audit.origin import Origin
@@ -55,8 +56,8 @@ def request(
 
     Without an engine it is about a new one, at the key's connection, whose name is among the wish's parameters.
 
-    Sent twice, the same wish returns the same operation. Raises Busy if another operation on the engine is open,
-    and Changed if this id was used with other words.
+    Sent twice, the same wish returns the same operation. Raises Busy if another operation on the engine is open, unless
+    this can be queued behind it and says how long it may wait; and Changed if this id was used with other words.
     """
     try:
         with transaction.atomic():
@@ -66,12 +67,12 @@ def request(
 
 
 def _create(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
-    if engine is not None:
-        _make_room(wish, engine, Decider(user, origin), now)
-    operation = _row(wish, engine, user, key, origin, now)
+    first = _make_room(wish, engine, Decider(user, origin), now) if engine else None
+    operation = _row(wish, engine, user, key, origin, now, first)
     operation.save(force_insert=True)
-    Moment.objects.create(operation=operation, at=now, state=operation.state, text=_asked(user, wish))
-    audit(operation, f"engine.{wish.verb}", by=Decider(user, origin))
+    state = State.REQUESTED if first else operation.state  # it does not wait for the engine yet
+    Moment.objects.create(operation=operation, at=now, state=state, text=_asked(user, wish))
+    audit(operation, f"engine.{wish.verb}", by=Decider(user, origin), note=operation.note)
     announce(operation)
     # The one allowed cycle: operations name their task, the task calls operations.
     from engines.tasks import wake
@@ -81,7 +82,15 @@ def _create(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origi
     return operation
 
 
-def _row(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: Origin, now: datetime) -> Operation:
+def _row(
+    wish: Wish,
+    engine: Engine | None,
+    user: User,
+    key: StoredKey,
+    origin: Origin,
+    now: datetime,
+    first: Operation | None = None,
+) -> Operation:
     waits = PATIENCE in wish.parameters
     first_look = now + timedelta(hours=wish.parameters.get(PATIENCE, 0))
     return Operation(
@@ -94,6 +103,8 @@ def _row(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: 
         state=State.WAITING if waits else State.REQUESTED,
         parameters=wish.parameters,
         retry_of=wish.retry_of,
+        behind=first,
+        note=words(first) if first else "",
         reason=wish.reason,
         requested_by=user,
         requested_name=str(user)[:150],
@@ -105,7 +116,7 @@ def _row(wish: Wish, engine: Engine | None, user: User, key: StoredKey, origin: 
         requested_at=now,
         deadline_at=first_look if waits else now + wish.deadline,
         moved_at=now,
-        next_at=first_look,
+        next_at=None if first else first_look,
     )
 
 
@@ -174,28 +185,33 @@ def superseded(verb: Verb, engines: list[Engine]) -> list[Operation]:
     if not VERBS[verb].supersedes or not engines:
         return []
     wanted = {engine.pk for engine in engines}
-    rows = Operation.objects.of(engines[0].team).filter(state__in=OPEN, verb__in=VERBS[verb].supersedes)
+    weaker = QUEUED | Q(verb__in=VERBS[verb].supersedes)
+    rows = Operation.objects.of(engines[0].team).filter(weaker, state__in=OPEN)
     others = [each for each in rows.select_related("team", "engine") if each.engine_id in wanted]
     return [each for each in others if takes_the_place_of(verb, each)]
 
 
-def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> None:
+def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> Operation | None:
     """End the open operation whose place this one takes: it is stronger, and its dialog said so.
 
-    Raises Busy if another one has to end first. Of one kind, the database lets only one be open; a purchase and what
-    must not be open beside it, such as a stop, are kept apart by the team's lock.
+    Return the one that it is queued behind, if it is ready to wait. Raises Busy if another one has to end first. Of one
+    kind, the database lets only one be open; a purchase and what must not be open beside it, such as a stop, are kept
+    apart by the team's lock.
     """
     rows = Operation.objects.of(engine.team)
     if not fit(Verb.EXTEND, wish.verb):
         _lock(engine.team)
     if rows.filter(pk=wish.id).exists():
-        return  # the same form again
+        return None  # the same form again
     opened = list(rows.filter(engine=engine, state__in=OPEN).select_related("team"))
     if other := blocker(wish.verb, opened):
+        if PATIENCE in wish.parameters and (first := behind(wish.verb, opened)):
+            return first
         raise Busy(other)
     for other in opened:
         if takes_the_place_of(wish.verb, other):
             move(other, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {wish.verb} instead.")
+    return None
 
 
 def tried(engine: Engine, verb: Verb) -> QuerySet[Operation]:
@@ -206,7 +222,7 @@ def tried(engine: Engine, verb: Verb) -> QuerySet[Operation]:
 def _earlier(wish: Wish, engine: Engine | None, user: User, team: Team) -> Operation:
     found = Operation.objects.of(team).filter(pk=wish.id).first()
     if found is None:
-        raise Busy(Operation.objects.of(team).filter(engine=engine, state__in=OPEN).first())
+        raise Busy(Operation.objects.of(team).filter(engine=engine, state__in=OPEN).exclude(QUEUED).first())
     if not said_before(found, wish, user, engine):
         raise Changed
     return found

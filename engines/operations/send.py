@@ -79,7 +79,8 @@ def _send(operation: Operation, now: datetime) -> None:
 def _record(operation: Operation, outcome: Outcome, after: datetime) -> None:
     facts = facts_of(outcome, after)
     if outcome.state == State.WAITING:  # until when it was to wait from the start
-        end = operation.requested_at + timedelta(hours=operation.parameters[PATIENCE])
+        begun = operation.released_at or operation.requested_at
+        end = begun + timedelta(hours=operation.parameters[PATIENCE])
         facts |= {"next_at": end, "deadline_at": end}
     move(operation, outcome.state, now=after, note=outcome.note, **facts)
     snapshots.look_soon(operation.connection, after)

@@ -36,13 +36,15 @@ WATCHED = frozenset(
 def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: datetime) -> None:
     """Move or amend `operation` by what `engine` shows. `read_at` is when the reading was begun.
 
-    A reading begun before the request was sent proves nothing and is ignored. Money is settled by its own readings.
+    A reading begun before the request was sent proves nothing and is ignored. Money is settled by its own readings, and
+    what is queued behind another operation by that one's end.
     """
-    if operation.verb in MONEY:
+    if operation.verb in MONEY or operation.is_queued:
         return
     if operation.state not in WATCHED or (operation.sent_at and read_at <= operation.sent_at):
         return
-    judgement = VERBS[operation.verb].judge(operation, engine, now)
+    behaviour, waited = VERBS[operation.verb], operation.state == State.WAITING
+    judgement = behaviour.back(engine) if waited else behaviour.judge(operation, engine, now)
     to = judgement.state
     if to in OPEN - {State.NEEDS_ATTENTION} and _overdue(operation, now):
         to = State.STUCK
@@ -51,13 +53,12 @@ def settle(operation: Operation, engine: Engine, *, read_at: datetime, now: date
         if insists(operation, judgement):
             insist(operation, now=now, **facts)
         elif to != operation.state and to in MOVES[State(operation.state)]:
-            if operation.state == State.WAITING and to == State.REQUESTED:
+            if waited and to == State.REQUESTED:
                 # At once: before new tasks run on it, as far as possible.
                 hours = operation.parameters[DEADLINE]
                 facts |= {"next_at": now, "deadline_at": now + timedelta(hours=hours)}
             elif to == State.REQUESTED:
                 facts["next_at"] = now + RESEND
-            waited = operation.state == State.WAITING
             move(operation, to, now=now, note=_note(operation, to, judgement.note), **facts)
             if waited and to == State.REQUESTED:
                 _wake(operation)

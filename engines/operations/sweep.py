@@ -10,10 +10,11 @@ from django.db.models import Q
 from engines import snapshots
 from engines.enums import MONEY, OPEN, State
 from engines.keys import due_for_removal
-from engines.models import Automation, Batch, Operation
+from engines.models import QUEUED, Automation, Batch, Operation
 from engines.money import process, reconcile
 from engines.operations.alarms import people_to_tell
 from engines.operations.moves import Moved, amend, move
+from engines.operations.queue import release
 from engines.operations.send import send
 from engines.operations.together import send_batch
 from portal.vault.models import Connection
@@ -21,7 +22,7 @@ from portal.vault.tell import owners_to_tell
 
 BATCH = 100
 SIGN_OF_LIFE = timedelta(seconds=30)  # within which a worker that is at work has been seen: twice as long as it needs
-NOT_BACK = "The engine did not come back in time, so nothing was sent. If it should still be drained, ask again."
+NOT_BACK = "The engine did not come back in time, so nothing was sent. If it is still wanted, ask again."
 LOST = "The worker that was sending this disappeared. Whether the engine got the request is being checked."
 Job = Callable[[str, datetime], None]
 
@@ -36,6 +37,9 @@ def due(now: datetime) -> Iterator[Callable[[], None]]:
     for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
         if job := rule(State(state), verb):
             yield partial(job, str(pk), now)
+    queued = Operation.objects.filter(QUEUED, state=State.WAITING, behind__finished_at__isnull=False)
+    for pk in queued.values_list("pk", flat=True)[:BATCH]:
+        yield partial(release, str(pk), now)
     yield from due_for_removal(now)
     yield from owners_to_tell(now)
     yield from people_to_tell(now)

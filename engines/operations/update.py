@@ -4,6 +4,7 @@ Our own control plane says how far an update is (`update` in the Engine). Of ano
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,9 +26,10 @@ GONE = "The API no longer knows this engine."
 class Update(Behaviour):
     verb = Verb.UPDATE
     icon = "download"
-    matters = ("status", "tasks", "version")
+    matters = ("status", "tasks", "version", "behind")
     for_many = takes = gives_back = finishes_tasks = True
     asks = ("version",)
+    queues_behind = frozenset({Verb.DRAIN, Verb.RESTART})
 
     def refusal(self, engine: Engine) -> str:
         match engine.status:
@@ -51,13 +53,18 @@ class Update(Behaviour):
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         return client.update(operation.uid, operation.parameters.get("version", ""))
 
+    def back(self, engine: Engine) -> Judgement:
+        # Somebody may have started it with another version than it had when this was asked.
+        return replace(super().back(engine), progress={"from": engine.version})
+
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         told: dict[str, Any] = engine.wire.get("update") or {}
         cycled = bool(operation.progress.get("cycled")) or engine.status in (
             EngineStatus.DRAINING,
             EngineStatus.RESTARTING,
         )
-        progress = {**progress_of(engine), "cycled": cycled}
+        before = operation.progress.get("from", operation.parameters.get("from", ""))
+        progress = {**progress_of(engine), "cycled": cycled, "from": before}
         if engine.status == "deleted":
             return Judgement(State.NEEDS_ATTENTION, GONE)
         if told and operation.state != State.UNKNOWN:
@@ -78,15 +85,15 @@ class Update(Behaviour):
                 why = told.get("error") or "the engine gave no reason"
                 return Judgement(State.FAILED, f"{engine.version} runs on: {why}", progress)
         if engine.status == EngineStatus.DISCONNECTED:
-            return Judgement(State.LOST_CONTACT, SILENT)
+            return Judgement(State.LOST_CONTACT, SILENT, progress)
         return Judgement(State.WORKING, f"Getting {told.get('version') or told.get('asked')} ready.", progress)
 
     def _as_seen(self, operation: Operation, engine: Engine, now: datetime, progress: dict[str, Any]) -> Judgement:
-        before = operation.parameters.get("from", "")
+        before = progress["from"]
         if engine.status in (EngineStatus.DRAINING, EngineStatus.RESTARTING):
             return Judgement(State.WORKING, "", progress)
         if engine.status == EngineStatus.DISCONNECTED:
-            return Judgement(State.LOST_CONTACT, SILENT)
+            return Judgement(State.LOST_CONTACT, SILENT, progress)
         if engine.status != EngineStatus.RUNNING:
             return Judgement(State(operation.state), f"The API calls the engine “{engine.status}”.", progress)
         if engine.version != before:
@@ -95,4 +102,4 @@ class Update(Behaviour):
             return Judgement(State.SUCCEEDED, f"It was started again and still is {engine.version}.", progress)
         if sent_long_ago(operation, now, LONG):
             return Judgement(State.NEEDS_ATTENTION, UNSEEN, progress)
-        return unsettled(operation, now, self.max_sends, waits=State.ACCEPTED)
+        return replace(unsettled(operation, now, self.max_sends, waits=State.ACCEPTED), progress=progress)

@@ -32,10 +32,19 @@ def fit(one: str, other: str) -> bool:
 def blocker(verb: str, opened: Iterable[Operation]) -> Operation | None:
     """Return the operation that has to end before `verb` can be asked; None if there is none.
 
-    `opened` are the open operations on one engine.
+    `opened` are the open operations on one engine. One that is queued ends after the one before it.
     """
-    others = (other for other in opened if not fit(verb, other.verb))
+    others = sorted(opened, key=lambda other: other.is_queued)
+    others = [other for other in others if not fit(verb, other.verb)]
     return next((other for other in others if not takes_the_place_of(verb, other)), None)
+
+
+def behind(verb: str, opened: Iterable[Operation]) -> Operation | None:
+    """Return the operation that `verb` can be queued behind now; None if there is none, or one is queued already."""
+    every = list(opened)
+    other = blocker(verb, every)
+    free = other is not None and other.verb in VERBS[verb].queues_behind and not any(each.is_queued for each in every)
+    return other if free else None
 
 
 def waits_for(verb: str, engine: Engine) -> bool:
@@ -44,5 +53,9 @@ def waits_for(verb: str, engine: Engine) -> bool:
 
 
 def takes_the_place_of(verb: str, other: Operation) -> bool:
-    """Say whether asking for `verb` ends `other`. One that is being sent this very moment is left to end first."""
-    return other.verb in VERBS[verb].supersedes and other.state != State.SENDING
+    """Say whether asking for `verb` ends `other`. One that is being sent this very moment is left to end first.
+
+    What is queued has not begun: what is stronger than anything takes its place, whatever it is.
+    """
+    stronger = VERBS[verb].supersedes
+    return other.state != State.SENDING and (other.verb in stronger or (bool(stronger) and other.is_queued))

@@ -12,7 +12,7 @@ from engines.access import engine_for, key_of, why_not
 from engines.enums import OPEN, Verb
 from engines.models import Change, Engine, Operation
 from engines.money.choices import zone_of
-from engines.operations.verbs import waits_for
+from engines.operations.verbs import behind, waits_for
 from engines.paid_clock import meanwhile
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.views.fleet import automation_silence
@@ -30,7 +30,7 @@ RECENT = 10
 def engine(request: PortalRequest, uid: str) -> HttpResponse:
     found = engine_for(request, uid)
     operations = Operation.objects.of(request.team).filter(engine=found).order_by("-requested_at")
-    opened = list(operations.filter(state__in=OPEN))
+    opened = sorted(operations.filter(state__in=OPEN), key=lambda each: each.is_queued)
     open_now = next(iter(opened), None)
     seen = seen_at(found, found.connection)
     context = {
@@ -40,6 +40,7 @@ def engine(request: PortalRequest, uid: str) -> HttpResponse:
         "connections": [found.connection],
         "workers": workers_of(found),
         "operation": open_now,
+        "queued": next((each for each in opened if each.is_queued), None),
         "overrun": meanwhile(open_now, found, clock.now(), request.membership.role) if open_now else None,
         "zone": zone_of(request),
         "operations": operations[:RECENT],
@@ -64,7 +65,7 @@ def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> l
         shown.append(
             {
                 "verb": verb,
-                "label": "Drain when it comes back" if waits_for(verb, found) else verb.label,
+                "label": label(verb, found, opened),
                 "url": url,
                 "enabled": not refused,
                 "denied": not may(request.membership.role, f"engine-{verb}"),
@@ -73,6 +74,12 @@ def actions(request: PortalRequest, found: Engine, opened: list[Operation]) -> l
             }
         )
     return shown
+
+
+def label(verb: Verb, found: Engine, opened: list[Operation]) -> str:
+    if behind(verb, opened):
+        return f"Queue {verb}"
+    return "Drain when it comes back" if waits_for(verb, found) else verb.label
 
 
 def facts(found: Engine) -> list[tuple[str, str]]:

@@ -90,7 +90,8 @@ def prepare(
         opened[operation.engine_id or 0].append(operation)
     for row in rows:
         show: Any = row
-        show.operation = next(iter(opened[row.pk]), None)
+        show.operation = next((each for each in opened[row.pk] if not each.is_queued), None)
+        show.queued = next((each for each in opened[row.pk] if each.is_queued), None)
         show.seen_at = seen_at(row, by_pk[row.connection_id])
         show.is_stale = now - show.seen_at > STALE_AFTER
         show.running = [worker for worker in workers_of(row) if worker.busy]

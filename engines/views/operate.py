@@ -13,17 +13,17 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
-from engines.enums import OPEN, Verb
+from engines.enums import OPEN, State, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.request import Busy, Changed, Wish, tried
 from engines.operations.request import request as ask
-from engines.operations.verbs import VERBS, takes_the_place_of, those, waits_for
+from engines.operations.verbs import VERBS, behind, takes_the_place_of, those, waits_for
 from engines.paid_clock import Overrun
 from engines.releases import releases_of
-from engines.seen import differences, facts
+from engines.seen import differences, facts, open_on
 from engines.snapshots import STALE_AFTER, seen_at
 from engines.tickets import Ticket
 from engines.workers import workers_of
@@ -86,9 +86,14 @@ def confirm(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmFor
     except Changed:
         form.add_error(None, "This form was sent before with other words. Close it and open it again.")
         return dialog(request, engine, verb, form, status=422)
-    on_its_way = "waits for it" if waits_for(verb, engine) else "is on its way"
-    messages.success(request, f"{verb.label} of {engine.name} {on_its_way}.")
+    messages.success(request, f"{verb.label} of {engine.name} {on_its_way(operation)}.")
     return to(request, operation)
+
+
+def on_its_way(operation: Operation) -> str:
+    if operation.behind:
+        return f"is queued behind the {operation.behind.verb} that {operation.behind.requested_name} asked for"
+    return "waits for it" if operation.state == State.WAITING else "is on its way"
 
 
 def to(request: PortalRequest, operation: Operation) -> HttpResponse:
@@ -105,12 +110,7 @@ def asked_before(request: PortalRequest, engine: Engine, verb: Verb, form: Confi
 
 def refusal(request: PortalRequest, engine: Engine, verb: Verb) -> str:
     key = key_of(request, engine.connection)
-    opened = open_on(request, engine)
-    return why_not(verb, engine, role=request.membership.role, key=key, opened=opened, may_wait=True)
-
-
-def open_on(request: PortalRequest, engine: Engine) -> list[Operation]:
-    return list(Operation.objects.of(request.team).filter(engine=engine, state__in=OPEN))
+    return why_not(verb, engine, role=request.membership.role, key=key, opened=open_on(engine), may_wait=True)
 
 
 def overrun(request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm) -> Overrun | None:
@@ -168,7 +168,8 @@ def dialog(
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
     seen = seen_at(engine, engine.connection)
-    replaced = [other for other in open_on(request, engine) if takes_the_place_of(verb, other)]
+    opened = open_on(engine)
+    first = behind(verb, opened)
     context = {
         "engine": engine,
         "workers": workers,
@@ -178,8 +179,9 @@ def dialog(
         "verb": verb,
         "icon": ICONS[verb],
         "consequences": VERBS[verb].consequences(engine, len(running)),
-        "replaced": next(iter(replaced), None),
-        "action": "Drain when back:" if waits_for(verb, engine) else verb.label,
+        "replaced": [other for other in opened if takes_the_place_of(verb, other)],
+        "behind": first,
+        "action": action(verb, engine, first),
         "form": form,
         "seen_at": seen,
         "overrun": overrun(request, engine, verb, form),
@@ -190,3 +192,10 @@ def dialog(
         **extra,
     }
     return render(request, "engines/_dialog.html" if request.htmx else "engines/operate.html", context, status=status)
+
+
+def action(verb: Verb, engine: Engine, first: Operation | None) -> str:
+    """Return what the dialog and its button say before the engine's name."""
+    if first:
+        return f"Queue {verb} of"
+    return "Drain when back:" if waits_for(verb, engine) else verb.label

@@ -15,7 +15,7 @@ from engines.access import operation_for
 from engines.api.advice import advice
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
-from engines.models import LedgerEntry, Operation
+from engines.models import QUEUED, LedgerEntry, Operation
 from engines.money import reconcile
 from engines.money.choices import zone_of
 from engines.operations import alarms
@@ -72,6 +72,7 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "advice": how_to_go_on(found),
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
+        "queued": found.followers.filter(QUEUED, state__in=OPEN).first(),
         "overrun": overrun(request, found),
         "zone": zone_of(request),
         "is_money": found.verb in MONEY,

@@ -18,6 +18,9 @@ DECLARED = {
     "operations/moves.py": "money moves by tables of its own",
     "operations/extend.py": "what it goes beside",
     "operations/stop.py": "what it takes the place of",
+    "operations/drain.py": "what it is queued behind",
+    "operations/rename.py": "what it is queued behind",
+    "operations/update.py": "what it is queued behind",
 }
 
 

@@ -344,33 +344,6 @@ def test_a_drain_does_not_take_the_place_of_a_stop(asked, client_of, engine, olg
     assert Operation.objects.get().verb == "stop"
 
 
-# An update behind a drain
-
-
-def test_d7_an_update_behind_a_drain_is_refused_with_the_reason_until_the_engine_is_back(
-    api, client_of, operation, engine, olga, olgas_key, acme_connection
-):
-    browser = client_of(olga)
-
-    def refused():
-        """What the dialog says against it: nothing is asked, and nothing is sent."""
-        answer = post(browser, "update", Engine.objects.get(), olga, version="stable")
-        assert (answer.status_code, Operation.objects.filter(verb="update").count()) == (409, 0)
-        return answer.content.decode()
-
-    put(operation, "working")
-    assert "Drain by Olga is under way" in refused()
-    read(acme_connection, dto(status="stopped"), at=NOW + timedelta(seconds=10))
-    operation.refresh_from_db()
-    assert operation.state == State.SUCCEEDED
-    assert "The engine is stopped; only a running engine can be updated." in refused()
-    assert api.sent("POST", "/engines/eng_1/update") == []
-    read(acme_connection, dto(status="running"), at=NOW + timedelta(seconds=20))
-    assert post(browser, "update", Engine.objects.get(), olga, version="stable").status_code == 302
-    send(str(Operation.objects.get(verb="update").pk), NOW + timedelta(minutes=1))
-    assert len(api.sent("POST", "/engines/eng_1/update")) == 1
-
-
 # Rename and delete
 
 

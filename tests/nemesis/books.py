@@ -26,11 +26,16 @@ KEYS = f"engine {HOST}"  # the names of the keys that are made for engines on ot
 
 def restless(fleet):
     """The operations that should soon move by themselves."""
-    return fleet.query(f"SELECT id, verb, state, note FROM engines_operation WHERE state IN {OPEN} AND NOT ({AT_REST})")
+    moving = f"state IN {OPEN} AND (NOT ({AT_REST}) OR ({LET_GO}) OR ({BACK}))"
+    return fleet.query(f"SELECT id, verb, state, note FROM engines_operation WHERE {moving}")
 
 
 # A drain goes on while somebody looks at it; money that is unknown is read again for a quarter of an hour.
 AT_REST = f"state IN {SETTLED} AND (verb IN ('extend', 'create') OR state <> 'unknown')"
+# What is queued behind something that has ended, and what waits for an engine that is there.
+LET_GO = "released_at IS NULL AND behind_id IN (SELECT id FROM engines_operation WHERE finished_at IS NOT NULL)"
+BACK = """state = 'waiting' AND (behind_id IS NULL OR released_at IS NOT NULL)
+    AND engine_id IN (SELECT id FROM engines_engine WHERE status = 'running')"""
 
 
 def money(fleet):
@@ -178,21 +183,26 @@ def locks(fleet):
     """An engine has one open operation at a time, and one open purchase: by the order of the log, which is that of the
     commits. A person's clock says when they asked, which may be while they wait for the row of somebody else's wish.
 
-    A machine's order is open on no engine until there is one.
+    A machine's order is open on no engine until there is one; what is queued is not until that before it has ended.
     """
     numbers = defaultdict(dict)
     for pk, action, number in fleet.query("SELECT operation_id, action, number FROM audit_entry ORDER BY number"):
         numbers[str(pk).replace("-", "")][action] = number
     spans = defaultdict(list)
-    for engine, verb, state, end, pk in fleet.query(
-        "SELECT engine_id, verb, state, finished_at, id FROM engines_operation WHERE verb <> 'create'"
+    for engine, verb, state, end, pk, behind, released in fleet.query(
+        "SELECT engine_id, verb, state, finished_at, id, behind_id, released_at FROM engines_operation"
+        " WHERE verb <> 'create'"
     ):
         said = numbers[str(pk).replace("-", "")]
         if f"engine.{verb}" not in said or (end and f"operation.{state}" not in said):
             yield f"{pk} is {state}, and the log has {said} of it"
             continue
         end = said[f"operation.{state}"] if end else None
-        spans[engine, verb == "extend"].append((said[f"engine.{verb}"], end, pk))
+        if behind is None:
+            spans[engine, verb == "extend"].append((said[f"engine.{verb}"], end, pk))
+        elif released:
+            before = numbers[str(behind).replace("-", "")]
+            spans[engine, False].append((max(before.values()), end, pk))
     for (engine, _), every in spans.items():
         for (_, end, first), (begin, _, second) in pairwise(sorted(every)):
             if end is None or begin < end:

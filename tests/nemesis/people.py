@@ -130,6 +130,13 @@ def update(self, browser):
     self.ask(browser, self.random.choice(uids), "update", version=self.random.choice(VERSIONS))
 
 
+def drain_and_update(self, browser):
+    """The one queued behind the other, if nothing else is under way."""
+    uid = self.random.choice(self.own)
+    self.ask(browser, uid, "drain")
+    self.ask(browser, uid, "update", version=self.random.choice(VERSIONS))
+
+
 def new_engine(self, browser):
     """Have the command of an engine on another host shown, and hand it to whoever runs it there."""
     page = self.checked(browser.get("/engines/new/")).text
@@ -214,6 +221,7 @@ CLICKS = {
     restart: 0.5,
     rename: 1,
     update: 1,
+    drain_and_update: 1,
     new_engine: 2,
     order: 4,
     decide: 4,

@@ -21,6 +21,7 @@ OVER_A_LIMIT = (
     "SELECT 1 FROM audit_entry WHERE action = 'cloudtime.refused' AND CAST(detail AS TEXT) LIKE '%may spend%'"
 )
 INSISTED = "SELECT 1 FROM engines_moment WHERE text LIKE 'It is sent again by itself%'"
+QUEUED = "SELECT count(behind_id), count(released_at) FROM engines_operation"
 ENOUGH = 8  # purchases that the API has charged
 CALM_AFTER = 8  # seconds after which no call of before is under way any more
 
@@ -126,6 +127,7 @@ def facts(fleet, people, feeder, nemesis):
         "charged upstream": len(books.held(fleet, "done")),
         "machines paid": len(fleet.upstream(books.PAID)),
         "sent again by themselves": len(fleet.query(INSISTED)),
+        "queued, and let go": fleet.query(QUEUED)[0],
         "engines added": (len(fleet.keys_shown), len(fleet.added)),
         "tasks": len(feeder.fed),
         "blows": len(nemesis.blows),
