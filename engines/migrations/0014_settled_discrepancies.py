@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('engines', '0012_order_of_verbs'),
+        ('engines', '0013_queued'),
     ]
 
     operations = [
