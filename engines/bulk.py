@@ -67,9 +67,9 @@ class Plan:
         return self.verb in RETURNING
 
     @property
-    def last_ones(self) -> list[Breach]:
+    def even_in_turns(self) -> list[Breach]:
         """What the guard objects to even where they go one after the other."""
-        return [breach for breach in self.breaches if breach.running <= 1] if self.has_turns else self.breaches
+        return [breach for breach in self.breaches if breach.too_small] if self.has_turns else self.breaches
 
     @property
     def running(self) -> list[Engine]:
@@ -238,7 +238,7 @@ def start(
             patience=words.deadline,
             not_asked=[_not_asked(engine, why) for engine, _, why in made.wont],
             in_turn=words.in_turn,
-            despite_guard=bool(made.last_ones if words.in_turn else made.breaches),
+            despite_guard=bool(made.even_in_turns if words.in_turn else made.breaches),
             retry_of=retry_of,
         )
         hold(superseded(made.verb, made.will))

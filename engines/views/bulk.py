@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from engines import paid_clock
 from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
-from engines.capacity import SHARE
+from engines.capacity import PERCENT
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import DEADLINES, BulkForm
@@ -199,7 +199,7 @@ def shown(
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],
         "chips": chips(filters, request.GET) if request.GET.get("all") else [],
-        "share": int(SHARE * 100),
+        "share": PERCENT,
         "most": len(made.will) + len(made.wont),
         "guarded_url": without(request.GET, guard="keep"),
         "terms": [
