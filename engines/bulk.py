@@ -5,11 +5,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, QuerySet, TextChoices
+from django.db.models.fields.json import KT
 
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
@@ -23,6 +24,7 @@ from engines.operations import turns
 from engines.operations.moves import Decider, hold, move_all
 from engines.operations.request import Wish, request_all, superseded
 from engines.operations.verbs import VERBS, blocker
+from engines.wire import moment
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
@@ -54,6 +56,7 @@ class Plan:
     wont: list[tuple[Engine, Skip, str]] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
     left_out: int = 0  # selected beyond what one batch takes
+    ends: Mapping[int, datetime] = field(default_factory=dict)  # until when machines are paid, where that matters
     offer: Offer | None = None  # of paid time
 
     @property
@@ -95,10 +98,16 @@ class Plan:
         return {engine.pk: self._mark(engine) for engine in self.will}
 
     def _mark(self, engine: Engine) -> str:
-        """Tasks come and go where they are finished first; where they may be cut, their number is agreed to."""
-        if not engine.workers_busy or not VERBS[self.verb].cuts(engine):
-            return engine.status
-        return f"{engine.status} with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
+        """Tasks come and go where they are finished first; where they may be cut, their number is agreed to.
+
+        Paid time is agreed to, too, whether there is less of it now or more, as in the dialog of one engine.
+        """
+        said = engine.status
+        if engine.workers_busy and VERBS[self.verb].cuts(engine):
+            said += f" with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
+        if ends := self.ends.get(engine.pk):
+            said += f" and paid until {ends:%Y-%m-%d %H:%M:%S} UTC"
+        return said
 
     @property
     def fingerprint(self) -> str:
@@ -139,7 +148,7 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
     rows = rows if VERBS[verb].needs_wire else rows.defer("wire")  # thousands of rows stay small
     most = many.MOST if verb == Verb.EXTEND else MOST
     engines = list(rows.select_related("connection").order_by("name", "pk")[: most + 1])
-    made = Plan(verb, left_out=max(0, len(engines) - most))
+    made = Plan(verb, left_out=max(0, len(engines) - most), ends=_ends(verb, rows))
     machines: set[str] = set()
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened: dict[int, list[Operation]] = defaultdict(list)
@@ -161,6 +170,15 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
             _hold_back(made, team, opened)
         made.breaches = breaches((each for each in made.will if takes(each, _under_way(opened[each.pk]))), team)
     return made
+
+
+def _ends(verb: Verb, rows: QuerySet[Engine]) -> dict[int, datetime]:
+    """Return until when rented machines are paid, if that matters for the verb: no more of the readings is loaded."""
+    if verb in MONEY or "ends" not in VERBS[verb].matters:  # what is bought is said by its quote
+        return {}
+    rented = rows.exclude(cloud="").order_by()
+    found = rented.values_list("pk", KT("wire__instance__auto_delete__date_threshold"))
+    return {pk: at.astimezone(UTC) for pk, text in found if (at := moment(text))}
 
 
 def _under_way(opened: Iterable[Operation]) -> Operation | None:

@@ -25,7 +25,7 @@ GONE = "The API no longer knows this engine."
 class Update(Behaviour):
     verb = Verb.UPDATE
     icon = "download"
-    matters = ("status", "tasks", "version")
+    matters = ("status", "tasks", "ends", "version")
     for_many = takes = gives_back = finishes_tasks = True
     asks = ("version",)
 
