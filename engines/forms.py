@@ -12,6 +12,7 @@ from engines.api.redact import mask
 from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
+from engines.naming import LONGEST
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.verbs import VERBS, waits_for
 from engines.tickets import BulkTicket, Ticket
@@ -145,7 +146,7 @@ class UpdateForm(ConfirmForm):
 
 
 class RenameForm(ConfirmForm):
-    name = forms.CharField(max_length=100, label="New name")
+    name = forms.CharField(max_length=LONGEST, label="New name")
     field_order = ("name", "reason", "deadline")
 
     def clean_name(self) -> str:

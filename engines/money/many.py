@@ -25,8 +25,6 @@ from portal.accounts.models import Team, User
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
 
-MOST = 200  # engines: each is checked and recorded on its own
-
 
 @dataclass
 class Offer:

@@ -15,6 +15,8 @@ class Rename(Behaviour):
     verb = Verb.RENAME
     icon = "bookmark"
     matters = ("status", "name")
+    for_many = once = True
+    most = 200  # each new name is to be looked at
 
     def refusal(self, engine: Engine) -> str:
         return "The API no longer knows this engine." if engine.status == "deleted" else ""

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from engines import paid_clock
-from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
+from engines.bulk import Plan, call, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import PERCENT
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import FleetFilter
@@ -123,6 +123,11 @@ def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier:
         for engine in made.will:
             show: Any = engine
             show.quote = made.offer.quotes[engine.pk] if made.offer else None
+    if verb == Verb.RENAME:
+        made = call(made, request.GET.get("pattern", ""), retry_of=earlier)
+        for engine in made.will:
+            show = engine
+            show.new_name = made.names.new.get(engine.pk) if made.names else None
     return made
 
 
@@ -186,15 +191,16 @@ def shown(
     request: PortalRequest, made: Plan, filters: FleetFilter, form: BulkForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
     hours = request.GET.get("hours", "")
-    kept = [(name, values) for name, values in request.GET.lists() if name not in ("to", "hours")]
+    kept = [(name, values) for name, values in request.GET.lists() if name not in ("to", "hours", "pattern")]
+    listed = made.will if made.names else made.will[:SHOWN]
     context = {
         "plan": made,
         "verb": made.verb,
         "icon": ICONS[made.verb],
         "must_confirm": weighs_much(made) and must_confirm(request),
         "form": form,
-        "names": made.will[:SHOWN],
-        "more": max(0, len(made.will) - SHOWN),
+        "names": listed,
+        "more": len(made.will) - len(listed),
         "reasons": [
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],
@@ -217,7 +223,7 @@ def shown(
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:
     """Return whose paid time may end before their tasks do, until when that was looked at, and where to extend them."""
     found = overruns(request, made, form)
-    asked = urlencode([("uid", each.engine.uid) for each in found[: many.MOST]])  # what ends first
+    asked = urlencode([("uid", each.engine.uid) for each in found[: VERBS[Verb.EXTEND].most]])  # what ends first
     return {
         "overruns": found,
         "overruns_more": max(0, len(found) - SHOWN),

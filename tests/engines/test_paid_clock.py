@@ -146,7 +146,7 @@ def test_who_may_extend_many_gets_one_link_for_them(client_of, ada, acme_connect
 
 
 def test_the_link_for_many_has_no_more_than_are_extended_at_once(client_of, ada, acme_connection, fleet, monkeypatch):
-    monkeypatch.setattr("engines.money.many.MOST", 1)
+    monkeypatch.setattr("engines.operations.extend.Extend.most", 1)
     store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
     browser, path = client_of(ada), MANY.format("drain")
     page = browser.post(path, form(browser.get(path), deadline="6", despite="on"))
