@@ -245,7 +245,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
     again, now = failed(found).count(), clock.now()
-    proposals = many.waiting(found, now) if found.verb == Verb.EXTEND else []
+    proposals = many.waiting(found, now) if found.verb in MONEY else []
     waiting = sum(numbers.get(state, 0) for state in UNSENT) + len(proposals)
     role = request.membership.role
     context = {
@@ -265,7 +265,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "may_stop": may_stop(role, found),
         "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
         "proposals": proposals,
-        "lapsed": many.lapsed(found, now) if found.verb == Verb.EXTEND else 0,
+        "lapsed": many.lapsed(found, now) if found.verb in MONEY else 0,
         "proposed_cost": many.cost_of(proposals),
         "proposed": many.digest(proposals),
         "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
@@ -305,6 +305,6 @@ def approve(request: PortalRequest, pk: str) -> HttpResponse:
         messages.warning(request, str(refused))
     else:
         messages.success(request, f"{len(proposals) - len(lost)} of {len(proposals)} are approved and on their way.")
-        for engine, why in lost[:SHOWN]:
-            messages.warning(request, f"{engine.name}: {why}")
+        for name, why in lost[:SHOWN]:
+            messages.warning(request, f"{name}: {why}")
     return redirect(reverse("batch", args=[found.pk]))

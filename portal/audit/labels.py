@@ -10,6 +10,7 @@ LABELS = {
     "batch.stop": "asked for a",
     "batch.delete": "asked for a",
     "batch.extend": "asked for an",
+    "batch.create": "asked for a",
     "engine.update": "asked to update",
     "engine.restart": "asked to restart",
     "engine.stop": "asked to stop",
