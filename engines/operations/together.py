@@ -95,7 +95,7 @@ def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | N
         batch=batch_id, state=State.REQUESTED, next_at__lte=now
     )
     rows = rows.exclude(verb__in=MONEY)  # sent one by one: see engines/money
-    rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by", "batch")
+    rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by").defer("engine__wire")
     found = list(rows.order_by("-attempts", "next_at", "pk")[:size])
     lost = {each.key_id: each for each in found}
     why_not = {key_id: right_lost(each) for key_id, each in lost.items()}  # the rest is one person's, in one team
