@@ -5,12 +5,14 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, QuerySet, TextChoices
+from django.db.models.fields.json import KT
 
+from engines import naming
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
 from engines.enums import MONEY, OPEN, EngineStatus, State, Verb
@@ -19,17 +21,18 @@ from engines.money import amounts, many
 from engines.money.amounts import PaidTime
 from engines.money.many import Offer
 from engines.money.models import MAY_TRY_AGAIN
+from engines.naming import Names
 from engines.operations import turns
 from engines.operations.moves import Decider, hold, move_all
 from engines.operations.request import Wish, request_all, superseded
 from engines.operations.verbs import VERBS, blocker
+from engines.wire import moment
 from portal.accounts.models import Team, User
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.vault.keys import current_keys
 from portal.wake import wake_after_commit
 
-MOST = 10_000  # engines in one batch
 SHOWN = 20  # differences that are told one by one
 FAILED = (State.FAILED, State.REFUSED, State.NEEDS_RECONFIRM)
 
@@ -54,12 +57,15 @@ class Plan:
     wont: list[tuple[Engine, Skip, str]] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
     left_out: int = 0  # selected beyond what one batch takes
+    ends: Mapping[int, datetime] = field(default_factory=dict)  # until when machines are paid, where that matters
     offer: Offer | None = None  # of paid time
+    names: Names | None = None  # of a rename
 
     @property
     def forbidden(self) -> str:
         """Why none of it can be done."""
-        return self.offer.forbidden if self.offer else ""
+        what = self.offer or self.names
+        return what.forbidden if what else ""
 
     @property
     def has_turns(self) -> bool:
@@ -67,9 +73,9 @@ class Plan:
         return self.verb in RETURNING
 
     @property
-    def last_ones(self) -> list[Breach]:
+    def even_in_turns(self) -> list[Breach]:
         """What the guard objects to even where they go one after the other."""
-        return [breach for breach in self.breaches if breach.running <= 1] if self.has_turns else self.breaches
+        return [breach for breach in self.breaches if breach.too_small] if self.has_turns else self.breaches
 
     @property
     def running(self) -> list[Engine]:
@@ -95,10 +101,18 @@ class Plan:
         return {engine.pk: self._mark(engine) for engine in self.will}
 
     def _mark(self, engine: Engine) -> str:
-        """Tasks come and go where they are finished first; where they may be cut, their number is agreed to."""
-        if not engine.workers_busy or not VERBS[self.verb].cuts(engine):
-            return engine.status
-        return f"{engine.status} with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
+        """Tasks come and go where they are finished first; where they may be cut, their number is agreed to.
+
+        Paid time is agreed to, too, whether there is less of it now or more, as in the dialog of one engine.
+        """
+        if self.names:
+            return f"{engine.status} and called {engine.name}, to be called {self.names.new.get(engine.pk)}"
+        said = engine.status
+        if engine.workers_busy and VERBS[self.verb].cuts(engine):
+            said += f" with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
+        if ends := self.ends.get(engine.pk):
+            said += f" and paid until {ends:%Y-%m-%d %H:%M:%S} UTC"
+        return said
 
     @property
     def fingerprint(self) -> str:
@@ -137,10 +151,10 @@ class Plan:
 def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: str, within_guard: bool = False) -> Plan:
     """Say what would happen. `within_guard` leaves out what the guard objects to, instead of saying so."""
     rows = rows if VERBS[verb].needs_wire else rows.defer("wire")  # thousands of rows stay small
-    most = many.MOST if verb == Verb.EXTEND else MOST
+    most = VERBS[verb].most
     engines = list(rows.select_related("connection").order_by("name", "pk")[: most + 1])
-    made = Plan(verb, left_out=max(0, len(engines) - most))
-    machines: set[str] = set()
+    made = Plan(verb, left_out=max(0, len(engines) - most), ends=_ends(verb, rows))
+    uids: set[str] = set()
     keys = {key.connection_id: key for key in current_keys(team).filter(user=user)}
     opened: dict[int, list[Operation]] = defaultdict(list)
     for each in Operation.objects.of(team).filter(state__in=OPEN).defer("progress"):
@@ -151,16 +165,26 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
         key, opened_here = keys.get(engine.connection_id), opened[engine.pk]
         if refusal := why_not(verb, engine, role=role, key=key, opened=opened_here):
             made.wont.append((engine, _kind(verb, engine, opened_here), refusal))
-        elif verb == Verb.EXTEND and engine.uid in machines:  # two connections may lead to one API
-            made.wont.append((engine, Skip.MONEY, "It is listed by another connection too: time is bought once."))
+        elif VERBS[verb].once and engine.uid in uids:  # two connections may lead to one API
+            kind = Skip.MONEY if verb in MONEY else Skip.STATE
+            made.wont.append((engine, kind, "It is listed by another connection too, and asked there."))
         else:
             made.will.append(engine)
-            machines.add(engine.uid)
+            uids.add(engine.uid)
     if verb in TAKING:
         if within_guard:
             _hold_back(made, team, opened)
         made.breaches = breaches((each for each in made.will if takes(each, _under_way(opened[each.pk]))), team)
     return made
+
+
+def _ends(verb: Verb, rows: QuerySet[Engine]) -> dict[int, datetime]:
+    """Return until when rented machines are paid, if that matters for the verb: no more of the readings is loaded."""
+    if verb in MONEY or "ends" not in VERBS[verb].matters:  # what is bought is said by its quote
+        return {}
+    rented = rows.exclude(cloud="").order_by()
+    found = rented.values_list("pk", KT("wire__instance__auto_delete__date_threshold"))
+    return {pk: at.astimezone(UTC) for pk, text in found if (at := moment(text))}
 
 
 def _under_way(opened: Iterable[Operation]) -> Operation | None:
@@ -207,6 +231,16 @@ def price(
     return made
 
 
+def call(made: Plan, pattern: str, *, retry_of: Batch | None) -> Plan:
+    """Say what each engine would be called: by the pattern, or without one as in the batch that is tried again."""
+    made.names = naming.by_pattern(made.will, pattern)
+    if retry_of and not pattern:
+        rows = Operation.objects.of(retry_of.team).filter(batch=retry_of)
+        before = dict(rows.values_list("engine", "parameters__name"))
+        made.names = naming.checked(made.will, {engine.pk: before[engine.pk] for engine in made.will})
+    return made
+
+
 @dataclass(frozen=True)
 class Words:
     """What a person said to a plan."""
@@ -238,7 +272,7 @@ def start(
             patience=words.deadline,
             not_asked=[_not_asked(engine, why) for engine, _, why in made.wont],
             in_turn=words.in_turn,
-            despite_guard=bool(made.last_ones if words.in_turn else made.breaches),
+            despite_guard=bool(made.even_in_turns if words.in_turn else made.breaches),
             retry_of=retry_of,
         )
         hold(superseded(made.verb, made.will))
@@ -251,7 +285,7 @@ def start(
                 {row.engine_id: row for row in Operation.objects.of(team).filter(batch=retry_of)} if retry_of else {}
             )
             wishes = [
-                (_wish(batch, engine, words, earlier.get(engine.pk)), engine, keys[engine.connection_id])
+                (_wish(batch, engine, words, made.names, earlier.get(engine.pk)), engine, keys[engine.connection_id])
                 for engine in made.will
             ]
             busy = request_all(wishes, batch=batch, user=user, origin=origin, now=now, in_turn=words.in_turn)
@@ -272,9 +306,11 @@ def id_of(batch_id: uuid.UUID, engine: Engine) -> uuid.UUID:
 
 
 def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
-    money: dict[str, Any] = {}
+    more: dict[str, Any] = {}
     if made.offer:
-        money = {"cost": amounts.dollars(made.offer.cost), "approval": made.offer.needs_approval}
+        more = {"cost": amounts.dollars(made.offer.cost), "approval": made.offer.needs_approval}
+    if made.names:
+        more = {"pattern": made.names.pattern}
     record(
         team=batch.team,
         actor=user,
@@ -288,12 +324,13 @@ def _record(batch: Batch, made: Plan, user: User, origin: Origin) -> None:
         in_turn=batch.in_turn,
         guard=[str(breach) for breach in made.breaches],
         retry_of=str(batch.retry_of_id or ""),
-        **money,
+        **more,
     )
 
 
-def _wish(batch: Batch, engine: Engine, words: Words, earlier: Operation | None) -> Wish:
-    parameters = VERBS[batch.verb].parameters(engine, words.said)
+def _wish(batch: Batch, engine: Engine, words: Words, names: Names | None, earlier: Operation | None) -> Wish:
+    said = {**words.said, "name": names.new[engine.pk]} if names else words.said
+    parameters = VERBS[batch.verb].parameters(engine, said)
     return Wish(id_of(batch.pk, engine), Verb(batch.verb), words.reason, words.deadline, parameters, earlier)
 
 

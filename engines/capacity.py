@@ -11,7 +11,7 @@ from engines.models import Engine, Operation
 from engines.operations.verbs import those
 from portal.accounts.models import Team
 
-SHARE = 0.3  # of a pool's running engines that may go at once, unless somebody says otherwise
+PERCENT = 30  # of a pool's running engines that may go at once, unless somebody says otherwise
 TAKING = those(lambda verb: verb.takes)
 RETURNING = those(lambda verb: verb.gives_back)
 GOING = (EngineStatus.DRAINING, EngineStatus.STOPPING, EngineStatus.RESTARTING)
@@ -28,8 +28,8 @@ class Room:
 
     @property
     def allowed(self) -> int:
-        """How many may be away at once: never the last one."""
-        return min(max(1, int(self.running * SHARE)), max(0, self.running - 1))
+        """How many may be away at once: none of three engines or fewer, so never the last one."""
+        return self.running * PERCENT // 100
 
     @property
     def left(self) -> int:
@@ -47,6 +47,11 @@ class Breach:
     @property
     def is_last(self) -> bool:
         return self.taken >= self.running
+
+    @property
+    def too_small(self) -> bool:
+        """Whether the pool has so few engines that the guard lets none go, not even in turns."""
+        return Room(self.running).allowed == 0
 
     def __str__(self) -> str:
         if self.is_last:

@@ -13,6 +13,7 @@ from engines.api.redact import mask
 from engines.bulk import Plan, Words
 from engines.enums import EngineStatus, State, Verb
 from engines.models import Engine, Operation
+from engines.naming import LONGEST
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.verbs import VERBS
 from engines.seen import Facts, facts
@@ -157,7 +158,7 @@ class UpdateForm(WaitingForm):
 
 
 class RenameForm(ConfirmForm):
-    name = forms.CharField(max_length=100, label="New name")
+    name = forms.CharField(max_length=LONGEST, label="New name")
     field_order = ("name", "reason", "deadline")
 
     def clean_name(self) -> str:
@@ -235,8 +236,8 @@ class BulkForm(WhyForm):
         self.about = (plan.verb, team_id, user)
         self.phrase = f"{plan.verb} {len(plan.will)}"
         self.fields["typed"].help_text = f"“{self.phrase}”, because this cannot be undone."
-        last = plan.has_turns and plan.last_ones == plan.breaches
-        self.fields["despite"].label = "Take the last running engine of a pool" if last else "Take that many at once"
+        small = plan.has_turns and plan.even_in_turns == plan.breaches
+        self.fields["despite"].label = "Take engines of so small a pool" if small else "Take that many at once"
         wanted = {
             **{name: name in VERBS[plan.verb].asks for name in ("version", INSIST)},
             "pace": plan.has_turns,
@@ -255,7 +256,7 @@ class BulkForm(WhyForm):
     def clean(self) -> dict[str, Any]:
         """What the guard objects to is said, or not done."""
         found = self.cleaned_data
-        objected = self.plan.last_ones if found.get("pace") == "turns" else self.plan.breaches
+        objected = self.plan.even_in_turns if found.get("pace") == "turns" else self.plan.breaches
         if objected and not found.get("despite"):
             words = "Say that this many may go at once, or take only as many as the guard allows."
             self.add_error("despite", words)

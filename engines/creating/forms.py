@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from engines.forms import TOO_OLD
 from engines.models import Engine
 from engines.money.amounts import STEP
-from engines.money.order import LEAST, MARK, MOST
+from engines.money.order import LEAST, MACHINES, MARK, MOST
 from portal.accounts.models import Team, User
 from portal.vault.models import Connection
 
@@ -85,7 +85,15 @@ class MachineForm(NameForm):
         initial=8,
         help_text="Paid at once. Then the machine is given back, unless it was extended.",
     )
-    field_order = ("name", "hours")
+    number = forms.IntegerField(
+        label="How many",
+        min_value=1,
+        max_value=MACHINES,
+        initial=1,
+        required=False,
+        help_text="Each is ordered on its own. Of several, the names are numbered.",
+    )
+    field_order = ("name", "number", "hours")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,6 +106,9 @@ class MachineForm(NameForm):
         if len(name) > LONGEST:
             raise forms.ValidationError(f"At most {LONGEST} characters.")
         return name
+
+    def clean_number(self) -> int:
+        return self.cleaned_data["number"] or 1
 
     def clean_hours(self) -> Decimal:
         return Decimal(self.cleaned_data["hours"]).quantize(STEP)

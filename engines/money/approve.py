@@ -102,9 +102,10 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
     }
     quote = wanted(proposal)
     if isinstance(quote, Order):
-        return rent(quote, proposal.reason, **asked)
-    assert proposal.engine is not None
-    operation = buy(quote, proposal.reason, engine=proposal.engine, **asked)
+        operation = rent(quote, proposal.reason, **asked)
+    else:
+        assert proposal.engine is not None
+        operation = buy(quote, proposal.reason, engine=proposal.engine, **asked)
     if proposal.batch_id:
         Operation.objects.of(proposal.team).filter(pk=operation.pk).update(batch=proposal.batch_id)
     return operation

@@ -1,6 +1,7 @@
-"""Paid time for many engines at once: what it costs in all, and whether the limits allow that.
+"""Paid time for many engines, or many machines, at once: what it costs in all, and whether the limits allow that.
 
-Each engine's time is a purchase of its own (engines.money.buy), or waits for a second person on its own.
+Each engine's time, and each machine, is a purchase of its own (engines.money.buy), or waits for a second person on its
+own.
 """
 
 import hashlib
@@ -9,23 +10,25 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
-from engines.enums import State
+from engines.enums import State, Verb
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, approve, limits
 from engines.money.amounts import PaidTime
-from engines.money.buy import buy, cancel
+from engines.money.buy import DEADLINE, buy, cancel, rent
 from engines.money.models import Proposal
+from engines.money.order import Order, Orders
 from engines.money.quote import Quote
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy, Changed
 from portal.accounts.models import Team, User
+from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
-
-MOST = 200  # engines: each is checked and recorded on its own
 
 
 @dataclass
@@ -95,16 +98,50 @@ def buy_all(
     lost = []
     for id, engine, key in asked:
         quote = replace(made.quotes[engine.pk], id=id)
+        words = {"key": key, "user": user, "origin": origin, "now": now}
         try:
-            if made.needs_approval:
-                approve.propose(quote, batch.reason, engine=engine, user=user, key=key, origin=origin, now=now)
-                Proposal.objects.of(batch.team).filter(pk=id).update(batch=batch)
-            else:
-                buy(quote, batch.reason, engine=engine, user=user, key=key, origin=origin, now=now)
-                Operation.objects.of(batch.team).filter(pk=id).update(batch=batch)
+            _ask(quote, batch, engine, needs_approval=made.needs_approval, **words)
         except (Busy, Changed, limits.OverLimit, limits.Frozen) as refused:
             lost.append((engine, str(refused)))
     return lost
+
+
+def _ask(quote: Quote | Order, batch: Batch, engine: Engine | None, *, needs_approval: bool, **words: Any) -> None:
+    """Record one purchase of the batch, or ask for its approval. Raises as these do."""
+    if needs_approval:
+        approve.propose(quote, batch.reason, engine=engine, **words)
+        Proposal.objects.of(batch.team).filter(pk=quote.id).update(batch=batch)
+        return
+    if isinstance(quote, Order):
+        rent(quote, batch.reason, **words)
+    else:
+        assert engine is not None
+        buy(quote, batch.reason, engine=engine, **words)
+    Operation.objects.of(batch.team).filter(pk=quote.id).update(batch=batch)
+
+
+@transaction.atomic
+def rent_all(orders: Orders, reason: str, *, user: User, key: StoredKey, origin: Origin, now: datetime) -> Batch:
+    """Record an order for each machine, or ask for its approval: all or none. It is one decision, of their sum.
+
+    Sent twice, the same orders return the same batch. Raises limits.Frozen, limits.OverLimit, and request.Changed if
+    their id was used with other words.
+    """
+    team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)  # as in buy: limits are counted
+    if earlier := Batch.objects.of(team).filter(pk=orders.id).first():
+        if (earlier.requested_by_id, earlier.reason) != (user.pk, reason):
+            raise Changed
+        return earlier
+    limits.check(team, user.pk, None, orders.one.hours, orders.cost, now)
+    needs_approval = limits.needs_approval(team, orders.cost)
+    asked: dict[str, Any] = {"verb": Verb.CREATE, "reason": reason, "patience": DEADLINE, "requested_at": now}
+    batch = Batch.objects.create(id=orders.id, team=team, requested_by=user, requested_name=str(user)[:150], **asked)
+    cost = amounts.dollars(orders.cost)
+    facts: dict[str, Any] = {"asked": orders.number, "cost": cost, "approval": needs_approval}
+    record(team=team, actor=user, action="batch.create", target=batch, origin=origin, reason=reason, **facts)
+    for order in orders.each:
+        _ask(order, batch, None, needs_approval=needs_approval, user=user, key=key, origin=origin, now=now)
+    return batch
 
 
 def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
@@ -126,7 +163,8 @@ def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
 def waiting(batch: Batch, now: datetime) -> list[Proposal]:
     """Return what waits for a second person."""
     rows = Proposal.objects.of(batch.team).filter(batch=batch, state=Proposal.State.WAITING, expires_at__gt=now)
-    return list(rows.select_related("engine", "team", "requested_by").order_by("engine__name", "pk"))
+    found = rows.select_related("engine", "team", "requested_by")
+    return sorted(found, key=lambda proposal: (proposal.engine_name, proposal.pk))
 
 
 def lapsed(batch: Batch, now: datetime) -> int:
@@ -137,7 +175,7 @@ def lapsed(batch: Batch, now: datetime) -> int:
 
 def cost_of(proposals: Iterable[Proposal]) -> int:
     """In microcents."""
-    return sum(Quote.of(each.pk, each.parameters).cost for each in proposals)
+    return sum(approve.wanted(each).cost for each in proposals)
 
 
 def digest(proposals: Iterable[Proposal]) -> str:
@@ -145,8 +183,10 @@ def digest(proposals: Iterable[Proposal]) -> str:
     return hashlib.sha256("".join(each.digest for each in proposals).encode()).hexdigest()
 
 
-def approve_all(proposals: list[Proposal], shown: str, *, by: Decider, now: datetime) -> list[tuple[Engine, str]]:
-    """Approve each; return those for which that was refused. `shown` is the digest that the approver's page had.
+def approve_all(proposals: list[Proposal], shown: str, *, by: Decider, now: datetime) -> list[tuple[str, str]]:
+    """Approve each; return the names of those for which that was refused, and why. `shown` is the digest that the
+
+    approver's page had.
 
     Raises NotApproved if these are not the ones that were shown.
     """
@@ -154,9 +194,8 @@ def approve_all(proposals: list[Proposal], shown: str, *, by: Decider, now: date
         raise approve.NotApproved("It is not what was shown to you. Nothing was bought.")
     lost = []
     for proposal in proposals:
-        assert proposal.engine is not None  # a batch creates none
         try:
             approve.approve(proposal, proposal.digest, by=by, now=now)
         except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
-            lost.append((proposal.engine, str(refused)))
+            lost.append((proposal.engine_name, str(refused)))
     return lost

@@ -226,7 +226,11 @@ class Proposal(models.Model):
         indexes = [models.Index(fields=["team", "state", "-at"])]
 
     def __str__(self) -> str:
-        return f"Extend {self.engine}" if self.engine else f"Create {self.parameters['name']}"
+        return f"{'Extend' if self.engine else 'Create'} {self.engine_name}"
+
+    @property
+    def engine_name(self) -> str:
+        return self.engine.name if self.engine else str(self.parameters["name"])
 
 
 class DayCheck(models.Model):

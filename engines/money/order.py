@@ -1,7 +1,7 @@
 """What the page of a new machine showed: signed into its form, so that exactly this is confirmed, once."""
 
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ SALT = "order"
 LEAST = Decimal(1)
 MOST = Decimal(24 * 30)
 MARK = 6  # letters of the id that the name ends in
+MACHINES = 20  # at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Order:
     @classmethod
     def new(cls, name: str, **facts: Any) -> Self:
         id = uuid.uuid4()
-        return cls(id, f"{name}-{id.hex[:MARK]}", **facts)
+        return cls(id, _marked(name, id), **facts)
 
     def parameters(self) -> dict[str, Any]:
         """Return it as JSON, all but the id."""
@@ -55,14 +56,48 @@ class Order:
     def of(cls, id: uuid.UUID, parameters: dict[str, Any]) -> Self:
         return cls(id, **parameters | {"hours": Decimal(parameters["hours"])})
 
+
+def _marked(name: str, id: uuid.UUID) -> str:
+    return f"{name}-{id.hex[:MARK]}"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """So many machines of one kind, each an order of its own. `id` becomes the batch's, of one the operation's."""
+
+    one: Order
+    number: int
+
+    def __str__(self) -> str:
+        return self.one.name if self.number == 1 else f"{self.number} machines"
+
+    @property
+    def id(self) -> uuid.UUID:
+        return self.one.id
+
+    @property
+    def cost(self) -> int:
+        """In microcents, of all."""
+        return self.one.cost * self.number
+
+    @property
+    def each(self) -> list[Order]:
+        """Return the orders: the same each time, so that a form that is sent twice asks for the same."""
+        return [self._numbered(number) for number in range(1, self.number + 1)] if self.number > 1 else [self.one]
+
+    def _numbered(self, number: int) -> Order:
+        id = uuid.uuid5(self.id, str(number))
+        name = self.one.name.removesuffix(_marked("", self.id))
+        return replace(self.one, id=id, name=_marked(f"{name}-{number}", id))
+
     def sign(self, connection: Connection, user: User) -> str:
         about = [connection.team_id, connection.pk, user.pk]
-        return signing.dumps([str(self.id), about, self.parameters()], salt=SALT)
+        return signing.dumps([str(self.id), about, self.one.parameters(), self.number], salt=SALT)
 
     @classmethod
     def read(cls, signed: str, connection: Connection, user: User) -> Self:
         """Raises signing.BadSignature if it was altered, is too old, or was made for something or somebody else."""
-        id, about, parameters = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
+        id, about, parameters, number = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
         if about != [connection.team_id, connection.pk, user.pk]:
             raise signing.BadSignature("The form was made for another API or person.")
-        return cls.of(uuid.UUID(id), parameters)
+        return cls(Order.of(uuid.UUID(id), parameters), number)

@@ -63,6 +63,8 @@ class Behaviour(ABC):
     matters: ClassVar[tuple[str, ...]] = ()
     is_final: ClassVar[bool] = False  # it cannot be taken back: the engine's name is typed, or who it is confirmed
     for_many: ClassVar[bool] = False  # it can be asked of many engines at once
+    most: ClassVar[int] = 10_000  # of so many
+    once: ClassVar[bool] = False  # of many it is asked once of each, however many connections list it
     takes: ClassVar[bool] = False  # capacity away
     gives_back: ClassVar[bool] = False  # the capacity, after a while: many can go one after the other
     finishes_tasks: ClassVar[bool] = False  # first, however long they take

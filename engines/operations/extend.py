@@ -18,7 +18,8 @@ class Extend(Behaviour):
     verb = Verb.EXTEND
     icon = "hourglass"
     matters = ("status", "price", "ends")
-    for_many = needs_wire = True
+    for_many = once = needs_wire = True
+    most = 200  # each is checked and recorded on its own
     beside = frozenset({Verb.DRAIN, Verb.UPDATE, Verb.RENAME})
 
     def refusal(self, engine: Engine) -> str:

@@ -15,6 +15,8 @@ class Rename(Behaviour):
     verb = Verb.RENAME
     icon = "bookmark"
     matters = ("status", "name", "behind")
+    for_many = once = True
+    most = 200  # each new name is to be looked at
     queues_behind = frozenset({Verb.DRAIN, Verb.UPDATE, Verb.RESTART, Verb.STOP})
 
     def refusal(self, engine: Engine) -> str:

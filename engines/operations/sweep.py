@@ -1,10 +1,12 @@
 """Find all due work in the database. Whatever a message should have woken and did not, is found here."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
 
+from django.db import transaction
 from django.db.models import Q
 
 from engines import snapshots
@@ -13,7 +15,7 @@ from engines.keys import due_for_removal
 from engines.models import QUEUED, Automation, Batch, Operation
 from engines.money import process, reconcile
 from engines.operations.alarms import people_to_tell
-from engines.operations.moves import Moved, amend, move
+from engines.operations.moves import Moved, amend, move, move_all
 from engines.operations.queue import release
 from engines.operations.send import send
 from engines.operations.together import send_batch
@@ -30,10 +32,12 @@ Job = Callable[[str, datetime], None]
 def due(now: datetime) -> Iterator[Callable[[], None]]:
     """Yield the jobs that are due. Each may be run by anybody, any number of times."""
     rows = Operation.objects.filter(state__in=OPEN, next_at__lte=now)
-    batched = rows.filter(state=State.REQUESTED, batch__isnull=False).exclude(verb__in=MONEY)
-    batches = set(batched.order_by().values_list("batch", flat=True).distinct()[:BATCH])
+    together = Q(batch__isnull=False, state__in=(State.REQUESTED, State.SENDING)) & ~Q(verb__in=MONEY)
+    batched = set(rows.filter(together).order_by().values_list("batch", "state").distinct()[:BATCH])
+    batches = {batch_id for batch_id, state in batched if state == State.REQUESTED}
     batches |= set(Batch.objects.filter(in_turn=True).values_list("pk", flat=True)[:BATCH])
-    rows = rows.exclude(pk__in=batched.values("pk")).order_by("next_at")
+    rows = rows.exclude(together).order_by("next_at")
+    yield from (partial(recover_all, batch_id, now) for batch_id, state in batched if state == State.SENDING)
     for pk, state, verb in rows.values_list("pk", "state", "verb")[:BATCH]:
         if job := rule(State(state), verb):
             yield partial(job, str(pk), now)
@@ -86,6 +90,18 @@ def recover(operation_id: str, now: datetime) -> None:
         snapshots.look_soon(operation.connection, now)
     except Moved:
         return
+
+
+def recover_all(batch_id: uuid.UUID, now: datetime) -> None:
+    """As `recover`, for what a worker had claimed of a batch, which is all at once."""
+    with transaction.atomic():
+        # Locked as they are found: a worker that is alive after all renews its lease before this, or not at all.
+        rows = Operation.objects.select_for_update(of=("self",)).filter(batch=batch_id, state=State.SENDING)
+        rows = rows.filter(next_at__lte=now).exclude(lease_until__gt=now).exclude(verb__in=MONEY).order_by("pk")
+        found = list(rows.select_related("team", "engine__connection", "requested_by"))
+        lost = move_all(found, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=None)
+    for connection in {operation.connection for operation in lost}:
+        snapshots.look_soon(connection, now)
 
 
 def _ended(operation: Operation, now: datetime) -> bool:

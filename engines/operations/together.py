@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,15 +16,15 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from engines import snapshots
+from engines import snapshots, wire
 from engines.access import client_for
 from engines.api.client import EnginesClient
-from engines.api.errors import ApiError
+from engines.api.errors import ApiError, NoAnswer, NotSent
 from engines.enums import MONEY, State
 from engines.models import Operation
 from engines.operations import turns
 from engines.operations.moves import hold, move_all
-from engines.operations.send import HELD_UP, Outcome, already, classify, facts_of, right_lost, unread
+from engines.operations.send import HELD_UP, WINDOW, Outcome, already, classify, facts_of, right_lost, unread
 from engines.operations.verbs import VERBS
 from portal import clock
 from portal.vault.keys import Sealed
@@ -32,8 +32,9 @@ from portal.vault.models import Connection, StoredKey
 
 SECONDS = 10.0  # after which the next sweep goes on: no job is long
 MOST = 64  # claimed at once
-# As of one operation (send.py), and longer: a handful takes several rounds of requests.
-LEASE, WINDOW = timedelta(seconds=60), 30.0
+# What a dead worker had claimed is taken up within 20 seconds, the sweep's round included (RELIABILITY D11).
+LEASE = timedelta(seconds=15)
+RENEWED = 3.0  # seconds after which an answer renews it: a handful may take several rounds of requests
 CONNECTIONS = 8
 TROUBLE = timedelta(seconds=5)  # between two tries at an API that does not answer
 
@@ -61,8 +62,12 @@ def send_batch(batch_id: uuid.UUID, now: datetime) -> None:
 def _send(batch_id: uuid.UUID, pool: ThreadPoolExecutor, clients: "Clients") -> set[Connection]:
     """Send until nothing is due, the API asks for a pause, or SECONDS are over; return where to."""
     end, size, sent = time.monotonic() + SECONDS, 1, set[Connection]()
-    while time.monotonic() < end and (claimed := _claim(batch_id, size, clock.now())) is not None:
-        ended = Handful(claimed, pool, clients).send()
+    while time.monotonic() < end:
+        begun = clock.boot()  # before the claim, which may have to wait for the database
+        claimed = _claim(batch_id, size, clock.now())
+        if claimed is None:
+            break
+        ended = Handful(claimed, begun, pool, clients).send()
         sent |= {operation.connection for operation, _ in ended}
         if _pause(batch_id, ended):
             break
@@ -90,7 +95,7 @@ def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | N
         batch=batch_id, state=State.REQUESTED, next_at__lte=now
     )
     rows = rows.exclude(verb__in=MONEY)  # sent one by one: see engines/money
-    rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by", "batch")
+    rows = rows.select_related("team", "engine__connection", "key__connection", "requested_by").defer("engine__wire")
     found = list(rows.order_by("-attempts", "next_at", "pk")[:size])
     lost = {each.key_id: each for each in found}
     why_not = {key_id: right_lost(each) for key_id, each in lost.items()}  # the rest is one person's, in one team
@@ -110,11 +115,13 @@ def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | N
 class Handful:
     """Some claimed operations, on their way to the API and back."""
 
-    def __init__(self, operations: list[Operation], pool: ThreadPoolExecutor, clients: "Clients") -> None:
+    def __init__(
+        self, operations: list[Operation], claimed: float, pool: ThreadPoolExecutor, clients: "Clients"
+    ) -> None:
         self.operations = operations
+        self.claimed = claimed  # or renewed since: when the lease began, by the machine's clock
         self.pool = pool
         self.clients = clients
-        self.claimed = clock.boot()
         self.outcomes: dict[uuid.UUID, Outcome] = {}
 
     def send(self) -> list[tuple[Operation, Outcome]]:
@@ -122,7 +129,7 @@ class Handful:
         self._read()
         keys = {operation.key_id for operation in self._waiting() if operation.key_id}
         StoredKey.objects.filter(pk__in=keys).update(last_used_at=clock.now())
-        for operation, answer in self._all(self._call):
+        for operation, answer in self._all(self._call, self._waiting()):
             if isinstance(answer, Outcome):
                 self.outcomes[operation.pk] = answer
             else:
@@ -132,33 +139,52 @@ class Handful:
     def _waiting(self) -> list[Operation]:
         return [operation for operation in self.operations if operation.pk not in self.outcomes]
 
-    def _all(self, call: Callable[[Operation], Any]) -> list[tuple[Operation, Any]]:
+    def _all(self, call: Callable[[Operation], Any], wanted: list[Operation]) -> list[tuple[Operation, Any]]:
         def caught(operation: Operation) -> Any:
             try:
                 return call(operation)
             except (ApiError, Sealed) as error:
                 return error
 
-        waiting = self._waiting()
-        return list(zip(waiting, self.pool.map(caught, waiting), strict=True))
+        calls = [self.pool.submit(caught, operation) for operation in wanted]
+        for ended in as_completed(calls):
+            answer = ended.result()
+            if answer is not HELD_UP and not isinstance(answer, NoAnswer | NotSent):
+                self._go_on()
+        return [(operation, ended.result()) for operation, ended in zip(wanted, calls, strict=True)]
+
+    def _go_on(self) -> None:
+        """Hold the operations for a lease more now and then, as there was progress."""
+        if clock.boot() - self.claimed > RENEWED:
+            self._renew()
+
+    @transaction.atomic
+    def _renew(self) -> None:
+        """Renew the lease. If any was lost meanwhile this was held up: the rest is sent within its window or not."""
+        begun, still = clock.boot(), hold(self.operations)
+        if all((each.pk, each.state, each.fence) in still for each in self.operations):
+            until = clock.now() + LEASE
+            rows = Operation.objects.filter(pk__in=[each.pk for each in self.operations])
+            rows.update(lease_until=until, next_at=until)
+            self.claimed = begun
 
     def _read(self) -> None:
         """Read the engines where the verb wants that, or where it was sent before."""
         begun = clock.now()
         behaviours = {each.pk: VERBS[each.verb] for each in self.operations}
         first = [each for each in self._waiting() if each.attempts > 1 or behaviours[each.pk].reads_first]
-        wanted = {operation.pk for operation in first}
 
-        def read(operation: Operation) -> Any:
-            return self.clients.of(operation).get(operation.uid) if operation.pk in wanted else None
+        def read(operation: Operation) -> wire.Engine:
+            return self.clients.of(operation).get(operation.uid)
 
-        for operation, answer in self._all(read):
+        for operation, answer in self._all(read, first):
+            self._go_on()  # to save some dozens of readings takes a while, too
             if isinstance(answer, ApiError):
                 assert operation.key is not None
                 self.outcomes[operation.pk] = unread(answer, operation, operation.key, begun)
             elif isinstance(answer, Sealed):
                 self._ended(operation, answer, State.FAILED)
-            elif answer is not None:
+            else:
                 engine = snapshots.apply_one(operation.connection, answer, begun)
                 found = already(operation, engine, begun) if operation.attempts > 1 else None
                 if found is None and (why_not := behaviours[operation.pk].objection(operation, engine)):

@@ -51,7 +51,7 @@ def _release(batch: Batch, now: datetime) -> int:
 def _with_room(waiting: list[Operation], batch: Batch) -> list[Operation]:
     there = rooms(batch.team)
     left = {pool: room.left for pool, room in there.items()}
-    if batch.despite_guard:  # somebody has said that the last one may go, too
+    if batch.despite_guard:  # somebody has said that one may go of a pool that is too small
         left = {pool: max(1, room.allowed) - room.away for pool, room in there.items()}
     due = []
     for operation in waiting:

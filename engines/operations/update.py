@@ -26,7 +26,7 @@ GONE = "The API no longer knows this engine."
 class Update(Behaviour):
     verb = Verb.UPDATE
     icon = "download"
-    matters = ("status", "tasks", "version", "behind")
+    matters = ("status", "tasks", "ends", "version", "behind")
     for_many = takes = gives_back = finishes_tasks = True
     asks = ("version",)
     queues_behind = frozenset({Verb.DRAIN, Verb.RESTART})

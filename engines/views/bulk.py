@@ -19,8 +19,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from engines import paid_clock
-from engines.bulk import Plan, failed, outcomes, plan, price, start, stop_the_rest
-from engines.capacity import SHARE
+from engines.bulk import Plan, call, failed, outcomes, plan, price, start, stop_the_rest
+from engines.capacity import PERCENT
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import DEADLINES, BulkForm
@@ -129,6 +129,11 @@ def planned(request: PortalRequest, verb: Verb, rows: QuerySet[Engine], earlier:
         for engine in made.will:
             show: Any = engine
             show.quote = made.offer.quotes[engine.pk] if made.offer else None
+    if verb == Verb.RENAME:
+        made = call(made, request.GET.get("pattern", ""), retry_of=earlier)
+        for engine in made.will:
+            show = engine
+            show.new_name = made.names.new.get(engine.pk) if made.names else None
     return made
 
 
@@ -192,20 +197,21 @@ def shown(
     request: PortalRequest, made: Plan, filters: FleetFilter, form: BulkForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
     hours = request.GET.get("hours", "")
-    kept = [(name, values) for name, values in request.GET.lists() if name not in ("to", "hours")]
+    kept = [(name, values) for name, values in request.GET.lists() if name not in ("to", "hours", "pattern")]
+    listed = made.will if made.names else made.will[:SHOWN]
     context = {
         "plan": made,
         "verb": made.verb,
         "icon": ICONS[made.verb],
         "must_confirm": weighs_much(made) and must_confirm(request),
         "form": form,
-        "names": made.will[:SHOWN],
-        "more": max(0, len(made.will) - SHOWN),
+        "names": listed,
+        "more": len(made.will) - len(listed),
         "reasons": [
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],
         "chips": chips(filters, request.GET) if request.GET.get("all") else [],
-        "share": int(SHARE * 100),
+        "share": PERCENT,
         "most": len(made.will) + len(made.wont),
         "guarded_url": without(request.GET, guard="keep"),
         "terms": [
@@ -244,7 +250,7 @@ def balances(request: PortalRequest, made: Plan) -> list[dict[str, Any]]:
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:
     """Return whose paid time may end before their tasks do, until when that was looked at, and where to extend them."""
     found = overruns(request, made, form)
-    asked = urlencode([("uid", each.engine.uid) for each in found[: many.MOST]])  # what ends first
+    asked = urlencode([("uid", each.engine.uid) for each in found[: VERBS[Verb.EXTEND].most]])  # what ends first
     return {
         "overruns": found,
         "overruns_more": max(0, len(found) - SHOWN),
@@ -266,7 +272,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
     again, now = failed(found).count(), clock.now()
-    proposals = many.waiting(found, now) if found.verb == Verb.EXTEND else []
+    proposals = many.waiting(found, now) if found.verb in MONEY else []
     waiting = sum(numbers.get(state, 0) for state in UNSENT) + len(proposals)
     role = request.membership.role
     context = {
@@ -286,7 +292,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "may_stop": may_stop(role, found),
         "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
         "proposals": proposals,
-        "lapsed": many.lapsed(found, now) if found.verb == Verb.EXTEND else 0,
+        "lapsed": many.lapsed(found, now) if found.verb in MONEY else 0,
         "proposed_cost": many.cost_of(proposals),
         "proposed": many.digest(proposals),
         "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
@@ -326,6 +332,6 @@ def approve(request: PortalRequest, pk: str) -> HttpResponse:
         messages.warning(request, str(refused))
     else:
         messages.success(request, f"{len(proposals) - len(lost)} of {len(proposals)} are approved and on their way.")
-        for engine, why in lost[:SHOWN]:
-            messages.warning(request, f"{engine.name}: {why}")
+        for name, why in lost[:SHOWN]:
+            messages.warning(request, f"{name}: {why}")
     return redirect(reverse("batch", args=[found.pk]))

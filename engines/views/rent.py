@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from engines.access import WRITES, client_for, key_of, note_refusal
 from engines.api.errors import ApiError
 from engines.creating.forms import MachineForm, OrderForm
-from engines.models import Operation, Proposal
-from engines.money import amounts, approve, limits
+from engines.models import Batch, Operation, Proposal
+from engines.money import amounts, approve, limits, many
 from engines.money.buy import rent
 from engines.money.offers import Offer, offers
-from engines.money.order import Order
+from engines.money.order import Order, Orders
 from engines.operations.request import Changed
 from engines.views.extend import UNUSABLE, balance
 from portal import clock
@@ -124,7 +124,7 @@ def order(request: PortalRequest) -> HttpResponse:
         return asking(request, key)
     form = OrderForm(request.POST)
     try:
-        wanted = Order.read(request.POST.get("order", ""), connection, request.user)
+        wanted = Orders.read(request.POST.get("order", ""), connection, request.user)
     except (signing.BadSignature, ValueError, TypeError, KeyError):
         refused(request, connection, UNUSABLE)
         messages.warning(
@@ -153,19 +153,21 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
     facts = {
         name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
     }
-    wanted = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], **facts)
+    one = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], **facts)
+    wanted = Orders(one, machine.cleaned_data["number"])
     return page(request, key, wanted, OrderForm(initial={"order": wanted.sign(key.connection, request.user)}))
 
 
 def page(
-    request: PortalRequest, key: StoredKey, wanted: Order, form: OrderForm, status: int = 200, **extra: Any
+    request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
     context = {
         "connection": key.connection,
-        "order": wanted,
+        "orders": wanted,
+        "order": wanted.one,
         "form": form,
-        "hourly": wanted.price * amounts.MICROCENTS_PER_CENT,
-        "until": amounts.after(clock.now(), wanted.hours),
+        "hourly": wanted.one.price * amounts.MICROCENTS_PER_CENT,
+        "until": amounts.after(clock.now(), wanted.one.hours),
         "limits": limits.limits_of(request.team),
         "approval": limits.needs_approval(request.team, wanted.cost),
         "why_not": why_not(request, key) or over(request, wanted),
@@ -186,31 +188,32 @@ def why_not(request: PortalRequest, key: StoredKey) -> str:
     return str(freeze) if freeze else ""
 
 
-def over(request: PortalRequest, wanted: Order) -> str:
+def over(request: PortalRequest, wanted: Orders) -> str:
     """Say which limit it is over; "" if none. What counts is asked again when it is confirmed, and when it is sent."""
     try:
-        limits.check(request.team, request.user.pk, None, wanted.hours, wanted.cost, clock.now(), without=wanted.id)
+        asked = (request.team, request.user.pk, None, wanted.one.hours, wanted.cost, clock.now())
+        limits.check(*asked, without=wanted.id)
     except (limits.OverLimit, limits.Frozen) as refusal:
         return str(refusal)
     return ""
 
 
-def sent_before(request: PortalRequest, wanted: Order) -> bool:
-    made = Operation.objects.of(request.team).filter(pk=wanted.id)
-    return made.exists() or Proposal.objects.of(request.team).filter(pk=wanted.id).exists()
+def sent_before(request: PortalRequest, wanted: Orders) -> bool:
+    return any(kind.objects.of(request.team).filter(pk=wanted.id).exists() for kind in (Operation, Proposal, Batch))
 
 
-def confirm(request: PortalRequest, key: StoredKey, wanted: Order, form: OrderForm) -> HttpResponse:
-    """Record the order, or ask a second person for it. The same form sent twice leads to the same page."""
+def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderForm) -> HttpResponse:
+    """Record the orders, or ask a second person for them. The same form sent twice leads to the same page."""
     asked: dict[str, Any] = {"user": request.user, "key": key, "origin": Origin.of(request), "now": clock.now()}
-    reason = form.cleaned_data["reason"]
+    reason, waits = form.cleaned_data["reason"], limits.needs_approval(request.team, wanted.cost)
     try:
-        if limits.needs_approval(request.team, wanted.cost):
-            approve.propose(wanted, reason, engine=None, **asked)
-            words = f"{amounts.dollars(wanted.cost)} needs a second person: ask somebody to approve it."
-            messages.success(request, words)
-            return redirect("cloud-time")
-        operation = rent(wanted, reason, **asked)
+        if wanted.number > 1:
+            to = redirect("batch", pk=many.rent_all(wanted, reason, **asked).pk)
+        elif waits:
+            approve.propose(wanted.one, reason, engine=None, **asked)
+            to = redirect("cloud-time")
+        else:
+            to = redirect("operation", pk=rent(wanted.one, reason, **asked).pk)
     except (limits.Frozen, limits.OverLimit) as refusal:
         refused(request, key.connection, str(refusal))
         return page(request, key, wanted, form, status=409, why_not=str(refusal))
@@ -218,8 +221,11 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Order, form: OrderFo
         words = "This form was sent before with other words. Choose again."
         refused(request, key.connection, words)
         return page(request, key, wanted, form, status=422, why_not=words)
-    messages.success(request, f"{wanted.name} is being ordered.")
-    return redirect("operation", pk=operation.pk)
+    if waits:
+        messages.success(request, f"{amounts.dollars(wanted.cost)} needs a second person: ask somebody to approve it.")
+    else:
+        messages.success(request, f"{wanted} {'is' if wanted.number == 1 else 'are'} being ordered.")
+    return to
 
 
 def refused(request: PortalRequest, connection: Connection, why: str) -> None:

@@ -62,6 +62,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "bulk-drain": {"GET": OPERATORS, "POST": OPERATORS},
     "bulk-update": {"GET": OPERATORS, "POST": OPERATORS},
     "bulk-restart": {"GET": OPERATORS, "POST": OPERATORS},
+    "bulk-rename": {"GET": OPERATORS, "POST": OPERATORS},
     "bulk-stop": {"GET": ADMINS, "POST": ADMINS},
     "bulk-delete": {"GET": ADMINS, "POST": ADMINS},
     "batch": {"GET": ALL},

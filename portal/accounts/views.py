@@ -43,13 +43,15 @@ ABILITIES = {
     ],
     "Start new engines": [("engine-new", "GET"), ("engine-new", "POST"), ("engine-new-waiting", "GET")],
     "Rent machines for new engines": [("engine-types", "GET"), ("engine-create", "GET"), ("engine-create", "POST")],
-    "Drain, update and restart many engines at once": [
+    "Drain, update, restart and rename many engines at once": [
         ("bulk-drain", "GET"),
         ("bulk-drain", "POST"),
         ("bulk-update", "GET"),
         ("bulk-update", "POST"),
         ("bulk-restart", "GET"),
         ("bulk-restart", "POST"),
+        ("bulk-rename", "GET"),
+        ("bulk-rename", "POST"),
     ],
     "Stop what a batch has not sent yet": [("batch-stop", "POST")],
     "Stop and delete many engines at once": [

@@ -6,9 +6,11 @@ LABELS = {
     "batch.drain": "asked for a",  # the target says what of: “Drain of many engines”
     "batch.update": "asked for a",
     "batch.restart": "asked for a",
+    "batch.rename": "asked for a",
     "batch.stop": "asked for a",
     "batch.delete": "asked for a",
     "batch.extend": "asked for an",
+    "batch.create": "asked for a",
     "engine.update": "asked to update",
     "engine.restart": "asked to restart",
     "engine.stop": "asked to stop",

@@ -36,17 +36,8 @@ def test_no_page_is_wider_than_its_window(visit, stack, engine):
     page.get_by_label("Why?").fill("Kernel patch, ticket OPS-123: an hour")
     page.get_by_role("button", name=f"Drain {engine}").click()
     page.wait_for_url("**/operations/*/")
-    paths = [
-        page.url,
-        address,
-        f"{address}update/",
-        "/engines/",
-        "/operations/",
-        "/cloud-time/",
-        "/audit/",
-        "/keys/",
-        "/team/",
-    ]
+    paths = [page.url, address, f"{address}update/", "/engines/", "/operations/", "/cloud-time/", "/audit/", "/keys/"]
+    paths += ["/team/", "/engines/many/rename/?all=1&pattern={name}-of-the-east-wing-{n}"]
     found = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})

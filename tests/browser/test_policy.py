@@ -76,9 +76,9 @@ def many(world, visitor):
     page.locator("#pick-eng_many-drain").check()
     page.locator("#many-drain").click()
     page.wait_for_url("**/engines/many/drain/**")
-    for verb in ("drain", "update", "restart", "stop", "delete", "extend"):
+    for verb in ("drain", "update", "restart", "stop", "rename", "delete", "extend"):
         path = f"/engines/many/{verb}/"
-        address, words = f"{path}?uid=eng_many-{verb}", {"reason": "Kernel patch"}
+        address, words = f"{path}?uid=eng_many-{verb}&pattern=rack-{{n}}", {"reason": "Kernel patch"}
         page.goto(address)
         words |= {"despite": True} if page.locator("[name=despite]").count() else {}
         words |= {"typed": f"{verb} 1"} if page.locator("[name=typed]").count() else {}

@@ -13,9 +13,12 @@ from engines.api.client import EnginesClient
 from engines.api.errors import ApiBusy, BadAnswer, NoAnswer, NotSent
 from engines.controlplane import keys
 from engines.controlplane.models import ApiKey
+from engines.controlplane.models import Engine as TheirEngine
 from portal.audit.models import Entry
 from portal.vault.keys import Secret, store
 from portal.vault.models import StoredKey
+from tests.controlplane.conftest import Agent
+from tests.creating.test_machine import Host
 from tests.engines.conftest import dto, read
 
 URL = "/engines/new/"
@@ -63,6 +66,17 @@ def test_the_command_has_release_checksum_key_address_and_name(browser, connecti
     assert command.endswith(f"python3 inferencesh-engine serve --api-url={connection.base_url} --name=rack-9")
     found = re.search("INFERENCE_API_KEY='([^']+)'", command)[1]
     assert keys.find(found) == made().get()
+
+
+def test_the_page_says_how_the_command_is_good_for_several_hosts(browser, served, team, dist):
+    build("v1.4.0", dist)
+    page = browser.post(URL, form_of(browser))
+    assert "paste it on each, without the --name at its end" in words(page)
+    key = re.search("INFERENCE_API_KEY='([^']+)'", shown(page))[1]
+    for name in ("host-1", "host-2"):
+        agent = Agent(team, name=name)
+        agent.register(Host(served, key))
+    assert set(TheirEngine.objects.values_list("name", flat=True)) >= {"host-1", "host-2"}
 
 
 def test_its_key_has_the_one_scope_that_an_engine_needs(browser):

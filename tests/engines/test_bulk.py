@@ -112,7 +112,24 @@ def test_the_last_engine_of_a_gpu_type_needs_a_word(olgas, fleet, acme_connectio
     read(acme_connection, *[_gpu(n) for n in range(2)])
     page = olgas.get(PATH + "?uid=gpu_0&uid=gpu_1").content.decode()
     assert "A100: no running engine is left, of 2" in page
-    assert ask(olgas, "?uid=gpu_0").status_code == 302
+    assert ask(olgas, "?uid=gpu_0&uid=gpu_1").status_code == 422
+
+
+@pytest.mark.parametrize(("running", "free"), [(1, 0), (2, 0), (3, 0), (4, 1), (6, 1), (7, 2), (10, 3)])
+def test_the_guard_lets_no_more_than_30_percent_go_without_a_word(olgas, fleet, acme_connection, running, free):
+    read(acme_connection, *[_gpu(n) for n in range(running)])
+    uids = [f"uid=gpu_{n}" for n in range(running)]
+    assert ask(olgas, "?" + "&".join(uids[: free + 1])).status_code == 422
+    assert Operation.objects.count() == 0
+    if free:
+        assert ask(olgas, "?" + "&".join(uids[:free])).status_code == 302
+
+
+def test_of_a_pool_too_small_for_the_guard_none_is_taken_within_it(olgas, fleet, acme_connection):
+    read(acme_connection, *[_gpu(n) for n in range(3)])
+    page = olgas.get(PATH + "?uid=gpu_0&uid=eng_3&guard=keep").content.decode()
+    assert "1 will be asked" in page
+    assert "Left out, so that enough of its pool goes on running." in page
 
 
 def _gpu(number, gpu="A100", status="running"):
@@ -381,12 +398,28 @@ def test_one_that_waits_for_its_turn_is_not_sent(olgas, fleet):
     assert (waiting.state, waiting.attempts) == ("requested", 0)
 
 
-def test_in_turns_the_last_engine_of_a_pool_needs_a_word(olgas, fleet, acme_connection):
-    read(acme_connection, _gpu(1))
-    answer = ask(olgas, "?uid=gpu_1", verb="update", version="stable", pace="turns")
+@pytest.mark.parametrize("running", [1, 2, 3])
+def test_in_turns_a_pool_too_small_for_the_guard_needs_a_word_and_goes_one_at_a_time(
+    olgas, fleet, acme_connection, running
+):
+    read(acme_connection, *[_gpu(n) for n in range(running)])
+    words = {"verb": "update", "version": "stable", "pace": "turns"}
+    every = "?" + "&".join(f"uid=gpu_{n}" for n in range(running))
+    answer = ask(olgas, every, **words)
     assert (answer.status_code, Operation.objects.count()) == (422, 0)
-    batch_of(olgas, "?uid=gpu_1", verb="update", version="stable", pace="turns", despite="on")
-    assert due() == {"gpu_1"}
+    batch = batch_of(olgas, every, **words, despite="on")
+    for _ in range(running):
+        assert len(due()) == 1
+        assert turns.release(batch.pk, NOW) == 0
+        Operation.objects.filter(next_at__isnull=False).update(state="succeeded", next_at=None)
+        turns.release(batch.pk, NOW)
+    assert outcomes(batch) == {"succeeded": running}
+
+
+def test_in_turns_the_word_for_a_small_pool_is_none_for_a_large_one(olgas, fleet, acme_connection):
+    read(acme_connection, _gpu(1))
+    batch_of(olgas, everyone() + "&uid=gpu_1", verb="update", version="stable", pace="turns", despite="on")
+    assert sorted(due()) == ["eng_3", "eng_4", "eng_5", "gpu_1"]
 
 
 def test_all_at_once_needs_a_word_where_the_guard_objects(olgas, fleet):

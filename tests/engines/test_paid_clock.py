@@ -1,15 +1,17 @@
 """A drain knows the paid clock: what may outlast the machine's paid time says so, and never buys time by itself."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from engines.bulk import plan
+from engines.enums import Verb
 from engines.models import Engine, Extension, Operation
 from portal import clock
 from portal.accounts.models import Membership
 from portal.vault.keys import Secret, store
-from tests.engines.conftest import dto, put, read
+from tests.engines.conftest import NOW, dto, put, read
 
 pytestmark = pytest.mark.django_db
 FIRST = "Its paid time may end first"
@@ -146,7 +148,7 @@ def test_who_may_extend_many_gets_one_link_for_them(client_of, ada, acme_connect
 
 
 def test_the_link_for_many_has_no_more_than_are_extended_at_once(client_of, ada, acme_connection, fleet, monkeypatch):
-    monkeypatch.setattr("engines.money.many.MOST", 1)
+    monkeypatch.setattr("engines.operations.extend.Extend.most", 1)
     store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["engines:write"])
     browser, path = client_of(ada), MANY.format("drain")
     page = browser.post(path, form(browser.get(path), deadline="6", despite="on"))
@@ -163,3 +165,39 @@ def test_a_longer_deadline_of_many_is_said_before_it_is_asked(olgas, fleet):
     again = sent | {"told": re.search(r'name="told" value="(\d+)"', answer.content.decode())[1]}
     assert olgas.post(path, again).status_code == 302
     assert (Operation.objects.count(), Extension.objects.count()) == (4, 0)
+
+
+def moved(engine, by):
+    """Have the engine's machine be paid for so much longer, or less."""
+    ends = engine.wire["instance"]["auto_delete"]
+    ends["date_threshold"] = (datetime.fromisoformat(ends["date_threshold"]) + by).isoformat()
+    engine.save()
+
+
+@pytest.mark.parametrize("by", [timedelta(minutes=-30), timedelta(hours=24)])
+@pytest.mark.parametrize("verb", ["drain", "update"])
+def test_paid_time_that_moved_since_many_were_shown_is_told(olgas, fleet, verb, by):
+    path = MANY.format(verb)
+    shown = form(olgas.get(path), despite="on", pace="all") | {"told": "2"}
+    moved(Engine.objects.get(uid="eng_1"), by)
+    answer = olgas.post(path, shown)
+    assert (answer.status_code, Operation.objects.count()) == (422, 0)
+    was = f"running and paid until {NOW + timedelta(hours=5):%Y-%m-%d %H:%M:%S} UTC"
+    now = f"running and paid until {NOW + timedelta(hours=5) + by:%Y-%m-%d %H:%M:%S} UTC"
+    assert f"rented-1 was {was}; it is {now} now." in words(answer)
+
+
+def test_paid_time_that_moved_since_the_dialog_of_an_update_is_told(olgas, paid):
+    engine = paid(5)
+    shown = form(olgas.get("/engines/eng_1/update/"))
+    moved(engine, timedelta(minutes=-30))
+    answer = olgas.post("/engines/eng_1/update/", shown)
+    assert (answer.status_code, Operation.objects.count()) == (409, 0)
+    assert "It was paid until 2026-11-23 17:00 UTC" in words(answer)
+
+
+def test_of_many_readings_only_the_paid_time_is_loaded(fleet, acme, olga):
+    rows = Engine.objects.of(acme)
+    made = plan(Verb.DRAIN, rows, team=acme, user=olga, role="operator")
+    assert all("wire" in engine.get_deferred_fields() for engine in made.will)
+    assert set(made.ends) == set(rows.exclude(cloud="").values_list("pk", flat=True))

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from engines.api.client import EnginesClient
+from engines.api.errors import NoAnswer
 from engines.bulk import Words, plan, start
 from engines.enums import Verb
 from engines.models import Batch, Engine, Operation
@@ -17,7 +19,7 @@ from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.vault.models import StoredKey
-from tests.engines.conftest import dto, read
+from tests.engines.conftest import NOW, dto, read
 
 NUMBER = 40
 
@@ -152,15 +154,112 @@ def test_without_the_key_nothing_is_sent(begin, api):
     assert (posts(api), states()) == ([], {"cancelled": NUMBER})
 
 
-def test_a_worker_that_was_held_up_sends_nothing(begin, api, monkeypatch):
-    batch = begin()
-    times = iter([0.0] + [together.WINDOW + 1] * 1000)
-    monkeypatch.setattr("portal.clock.boot", lambda: next(times))
-    monkeypatch.setattr(together, "SECONDS", 0.0)
-    handful = together._claim(batch.pk, 4, clock.now())
-    with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
-        together.Handful(handful, pool, together.Clients(stack)).send()
+@pytest.fixture
+def handful_of(held):
+    """Claims some of a batch, to be sent one after the other."""
+    with together.ThreadPoolExecutor(1) as pool, together.ExitStack() as stack:
+
+        def claim(batch, size):
+            begun = held.boot()
+            return together.Handful(together._claim(batch.pk, size, clock.now()), begun, pool, together.Clients(stack))
+
+        yield claim
+
+
+def test_a_worker_that_was_held_up_sends_nothing(handful_of, begin, api, held):
+    handful = handful_of(begin(), 4)
+    held.advance(seconds=together.WINDOW + 1)
+    handful.send()
     assert (posts(api), states()) == ([], {"requested": NUMBER})
+
+
+def test_nor_does_one_whose_claim_had_to_wait_for_the_database(begin, api, held, monkeypatch):
+    claims = iter([lambda *asked: held.advance(seconds=together.WINDOW + 1) or claim(*asked), lambda *_: None])
+    claim = together._claim
+    monkeypatch.setattr(together, "_claim", lambda *asked: next(claims)(*asked))
+    send_batch(begin().pk, clock.now())
+    assert (posts(api), states()) == ([], {"requested": NUMBER})
+
+
+def slow(monkeypatch, held, seconds, error=None):
+    """Have each drain take so long, and what follows an answer be done before the next one; return the renewals."""
+    followed, renewals = threading.Event(), []
+    drain, go_on, renew = EnginesClient.drain, together.Handful._go_on, together.Handful._renew
+
+    def slowly(self, uid):
+        assert error or held.at == NOW or followed.wait(5)
+        followed.clear()
+        held.advance(seconds=seconds)
+        if error:
+            raise error
+        return drain(self, uid)
+
+    monkeypatch.setattr(EnginesClient, "drain", slowly)
+    monkeypatch.setattr(together.Handful, "_go_on", lambda self: (go_on(self), followed.set()))
+    monkeypatch.setattr(together.Handful, "_renew", lambda self: (renew(self), renewals.append(clock.now())))
+    return renewals
+
+
+def test_a_slow_api_does_not_cost_a_worker_its_claim(handful_of, begin, api, held, monkeypatch):
+    handful = handful_of(begin(), 10)
+    renewals = slow(monkeypatch, held, 4)
+    handful.send()
+    assert [(at - NOW).seconds for at in renewals] == list(range(4, 44, 4))
+    assert states() == {"accepted": 10, "requested": NUMBER - 10}
+
+
+def test_a_renewed_lease_is_as_long_as_the_first(handful_of, begin, held):
+    handful = handful_of(begin(), 4)
+    held.advance(seconds=14)
+    handful._renew()
+    assert set(Operation.objects.filter(state="sending").values_list("lease_until", "next_at")) == {
+        (clock.now() + together.LEASE,) * 2
+    }
+    held.advance(seconds=14)
+    assert taken_up(held, seconds=0) == []
+    assert taken_up(held, seconds=1) == [sweep.recover_all]
+
+
+def taken_up(held, seconds):
+    """Return what the sweep does so much later about what a worker had claimed, and do it."""
+    held.advance(seconds=seconds)
+    jobs = [job for job in sweep.due(clock.now()) if job.func in (sweep.recover, sweep.recover_all)]
+    for job in jobs:
+        job()
+    return [job.func for job in jobs]
+
+
+def test_no_answer_is_no_progress_and_the_rest_is_not_sent(handful_of, begin, api, held, monkeypatch):
+    handful = handful_of(begin(), 10)
+    renewals = slow(monkeypatch, held, together.WINDOW + 1, NoAnswer("It did not answer."))
+    handful.send()
+    assert (renewals, states()) == ([], {"unknown": 1, "requested": NUMBER - 1})
+
+
+def test_who_lost_one_meanwhile_renews_nothing(handful_of, begin, held):
+    handful = handful_of(begin(), 4)
+    Operation.objects.filter(pk=handful.operations[0].pk).update(state="unknown")
+    held.advance(seconds=4)
+    handful._renew()
+    assert handful.claimed == held.boot() - 4
+    assert not Operation.objects.filter(lease_until__gt=NOW + together.LEASE).exists()
+
+
+def test_what_a_dead_worker_had_claimed_is_taken_up_in_one_go(handful_of, begin, held):
+    handful_of(begin(), 20)
+    assert taken_up(held, seconds=14) == []
+    assert taken_up(held, seconds=1) == [sweep.recover_all]
+    assert states() == {"unknown": 20, "requested": NUMBER - 20}
+    assert taken_up(held, seconds=1) == []
+
+
+def test_a_lease_that_is_renewed_just_in_time_is_not_taken_up(handful_of, begin, held):
+    batch = begin()
+    handful = handful_of(batch, 4)
+    held.advance(seconds=15)
+    handful._renew()
+    sweep.recover_all(batch.pk, clock.now())
+    assert states() == {"sending": 4, "requested": NUMBER - 4}
 
 
 def test_one_that_cannot_be_read_before_it_is_sent_again_was_not_sent(begin, api):
@@ -198,14 +297,12 @@ def test_an_api_that_asks_for_a_pause_while_it_is_read_gets_one(begin, api, answ
     assert not Operation.objects.filter(next_at__lte=clock.now()).exists()
 
 
-def test_a_worker_that_came_too_late_changes_nothing(begin, api):
-    batch = begin()
-    handful = together._claim(batch.pk, 4, clock.now())
-    Operation.objects.filter(pk=handful[0].pk).update(state="unknown", fence=9)
-    with together.ThreadPoolExecutor(2) as pool, together.ExitStack() as stack:
-        ended = together.Handful(handful, pool, together.Clients(stack)).send()
-    assert {operation.pk for operation, _ in ended} == {each.pk for each in handful[1:]}
-    assert Operation.objects.get(pk=handful[0].pk).state == "unknown"
+def test_a_worker_that_came_too_late_changes_nothing(handful_of, begin, api, held):
+    handful = handful_of(begin(), 4)
+    lost, *others = [each.pk for each in handful.operations]
+    Operation.objects.filter(pk=lost).update(state="unknown", fence=9)
+    assert {operation.pk for operation, _ in handful.send()} == set(others)
+    assert Operation.objects.get(pk=lost).state == "unknown"
 
 
 def test_the_log_has_every_refusal_once(begin, api):

@@ -40,8 +40,8 @@ def worker(clock):
         process.wait(10)
 
 
-def worker_of(operation, clock, failpoint):
-    """Say how to start a worker process that sends this operation and fails at that place."""
+def worker_of(asked, clock, failpoint=""):
+    """Say how to start a worker process that sends this operation or batch, and fails at that place."""
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.money.crash_settings",
@@ -49,7 +49,11 @@ def worker_of(operation, clock, failpoint):
         "FAILPOINTS": failpoint,
         "NOW": clock.at.isoformat(),
     }
-    return {"args": [sys.executable, "-m", "tests.money.worker", str(operation.pk)], "env": environment, "cwd": ROOT}
+    return {
+        "args": [sys.executable, "-m", "tests.money.worker", asked._meta.model_name, str(asked.pk)],
+        "env": environment,
+        "cwd": ROOT,
+    }
 
 
 def database():

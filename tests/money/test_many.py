@@ -367,5 +367,5 @@ def test_an_operator_may_not_buy_for_many(client_of, olga, fleet):
 
 
 def test_a_batch_over_the_most_is_cut_to_it(bills, fleet, monkeypatch):
-    monkeypatch.setattr("engines.money.many.MOST", 2)
+    monkeypatch.setattr("engines.operations.extend.Extend.most", 2)
     assert "these are the first 2" in page(bills)

@@ -1,8 +1,12 @@
-"""A worker process that sends one operation: `python -m tests.money.worker ID`. NOW is its clock's time."""
+"""A worker process that sends one operation, or a batch: `python -m tests.money.worker operation ID`.
+
+NOW is its clock's time.
+"""
 
 import os
 import resource
 import sys
+import uuid
 from datetime import datetime
 
 import django
@@ -12,6 +16,7 @@ django.setup()
 
 from engines.money import send as money  # noqa: E402
 from engines.operations.send import send  # noqa: E402
+from engines.operations.together import send_batch  # noqa: E402
 from portal import clock  # noqa: E402
 
 
@@ -32,7 +37,9 @@ def main():
         )
     if os.environ["FAILPOINTS"] == "full":  # from the arming on, no file can grow
         money.failpoint = lambda name: name == "extend.connected" and fill_up()
-    send(sys.argv[1], clock.now())
+    what, id = sys.argv[1:]
+    job = {"operation": send, "batch": send_batch}[what]
+    job(uuid.UUID(id), clock.now())
 
 
 main()

@@ -12,7 +12,7 @@ import pytest
 from engines.creating.forms import issue
 from engines.models import Engine, LedgerEntry, Operation, Proposal
 from engines.money import many
-from engines.money.order import Order
+from engines.money.order import Order, Orders
 from engines.views.selection import VERBS
 from portal.accounts.access import TABLE
 from portal.audit.models import Entry
@@ -101,7 +101,7 @@ def test_what_acme_was_shown_confirms_nothing_elsewhere(world, foreign, mallory,
 
 def test_an_order_that_acme_was_shown_orders_nothing_elsewhere(world, foreign, mallory):
     facts = {"cloud": "c", "region": "r", "instance_type": "t", "rental_type": "r", "hardware": "h", "price": 100}
-    signed = Order.new("gpu", hours=Decimal(2), **facts).sign(world.connection, world.people["ada"])
+    signed = Orders(Order.new("gpu", hours=Decimal(2), **facts), 1).sign(world.connection, world.people["ada"])
     before = everything()
     for connection in (world.connection, foreign.connection):
         form = {"connection": connection.pk, "order": signed, "reason": "mine"}
