@@ -26,7 +26,21 @@ INSISTS = "Send it again by itself if the engine forgets it"
 INSISTING = "A process that is restarted forgets a drain, and takes tasks again. Unless this is ticked, you are asked."
 
 
-class WhyForm(forms.Form):
+class ReasonForm(forms.Form):
+    """Why: of what is asked for, and of each decision about it."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="Why?",
+        help_text="Shown beside what you decide, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "The render is almost done, ticket OPS-123"}),
+    )
+
+    def clean_reason(self) -> str:
+        return " ".join(str(self.cleaned_data["reason"]).split())
+
+
+class WhyForm(ReasonForm):
     """Reason and deadline of what is asked for."""
 
     reason = forms.CharField(
@@ -37,9 +51,6 @@ class WhyForm(forms.Form):
     )
     deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
     ticket = forms.CharField(widget=forms.HiddenInput)
-
-    def clean_reason(self) -> str:
-        return " ".join(str(self.cleaned_data["reason"]).split())
 
     def clean_deadline(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["deadline"]))

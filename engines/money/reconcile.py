@@ -145,7 +145,7 @@ def own_word(operation: Operation, user: User) -> str:
     return ""
 
 
-def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) -> None:
+def resolve(operation: Operation, *, applied: bool, by: Decider) -> None:
     """Settle an ambiguous extension by a person's word, which is the evidence from then on.
 
     Raises OwnWord, ValueError if it is not ambiguous, and Moved if somebody was faster.
@@ -154,13 +154,13 @@ def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) ->
         raise ValueError(f"an operation that is {operation.state} does not offer this")
     if why_not := own_word(operation, by.user):
         raise OwnWord(why_not)
-    audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
+    audit(operation, "cloudtime.resolved", by=by, note="charged" if applied else "not charged")
     if applied:
-        note = f"{by.user} found that it was charged: {reason}"
+        note = f"{by.user} found that it was charged."
         facts = {"evidence": Evidence.PERSON, "after": operation.extension.after}
         record(operation, End(State.SUCCEEDED, Outcome.RESOLVED_APPLIED, note, **facts), by=by)  # type: ignore[arg-type]
     else:
-        note = f"{by.user} found that it was not charged: {reason}"
+        note = f"{by.user} found that it was not charged."
         record(operation, End(State.FAILED, Outcome.RESOLVED_NOT_APPLIED, note), by=by)
 
 
