@@ -33,7 +33,7 @@ class ReasonForm(forms.Form):
         max_length=500,
         label="Why?",
         help_text="Shown beside what you decide, and kept in the audit log.",
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "The render is almost done, ticket OPS-123"}),
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Agreed with the team, ticket OPS-123"}),
     )
 
     def clean_reason(self) -> str:

@@ -34,6 +34,17 @@ class Order:
     hardware: str  # in words
     hours: Decimal
     price: int  # cents an hour
+    retry_of: str = ""  # the operation that is tried again
+
+    @property
+    def offer(self) -> str:
+        """The id of what was chosen: see engines.money.offers."""
+        return "/".join((self.cloud, self.instance_type, self.region, self.rental_type))
+
+    @property
+    def given_name(self) -> str:
+        """The name without its mark."""
+        return self.name[: -MARK - 1]
 
     @property
     def cost(self) -> int:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -18,6 +19,7 @@ from engines.filters import OperationFilter
 from engines.models import Operation
 from engines.money import reconcile
 from engines.money.choices import zone_of
+from engines.money.machine import order_of
 from engines.operations import alarms
 from engines.operations import decide as decisions
 from engines.operations.moves import Decider, Moved
@@ -206,25 +208,35 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
 
 
 def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
-    """Return the one decision about money that is no form of its own: to take it back before it is sent."""
-    if found.state not in (State.REQUESTED, State.CHECKING):
-        return []
+    """Return the decisions about money that are no forms of their own: to take it back, or to order it once more."""
+    offers = []
+    if found.state in (State.REQUESTED, State.CHECKING):
+        offers.append(("Cancel", "cloud-time-cancel", reverse("cloud-time-cancel", args=[found.pk])))
+    if found.verb == Verb.CREATE and found.state not in OPEN and found.extension.may_try_again:
+        offers.append(("Order again", "engine-create", order_again(found)))
     role = request.membership
     return [
         {
-            "label": "Cancel",
-            "url": reverse("cloud-time-cancel", args=[found.pk]),
-            "enabled": may(role.role, "cloud-time-cancel"),
+            "label": label,
+            "url": url,
+            "enabled": may(role.role, name),
             "why_not": f"Your role ({role.get_role_display()}) may not do this.",
+            "is_page": name == "engine-create",
         }
+        for label, name, url in offers
     ]
+
+
+def order_again(found: Operation) -> str:
+    """Return the address that shows what the same machine costs now, for as many hours."""
+    order = order_of(found)
+    asked = {"connection": found.new_at_id, "offer": order.offer, "name": order.given_name, "hours": order.hours}
+    return f"{reverse('engine-create')}?{urlencode(asked | {'retry_of': found.pk})}"
 
 
 def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     """Return what a person can ask for instead: the same once more, or, where it does not end, a stop."""
     offers: list[tuple[Verb, str, str]] = []
-    if found.verb == Verb.CREATE:  # what is ordered anew is chosen anew
-        return []
     if found.state in (State.REFUSED, State.FAILED, State.CANCELLED):
         offers.append((Verb(found.verb), "Try again", f"?retry_of={found.pk}"))
     if found.state == State.STUCK and takes_the_place_of(Verb.STOP, found):

@@ -16,7 +16,7 @@ from engines.api.errors import ApiError
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Operation, Proposal
 from engines.money import amounts, approve, limits
-from engines.money.buy import rent
+from engines.money.buy import earlier_order, rent
 from engines.money.offers import Offer, offers
 from engines.money.order import Order
 from engines.operations.request import Changed
@@ -148,13 +148,17 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
         messages.warning(request, problem or "That machine is not on offer now. Choose another.")
         return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
     machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
+    earlier = earlier_order(request.GET.get("retry_of", ""), request.team)
     if not machine.is_bound or not machine.is_valid():
-        return render(request, "creating/machine.html", {"connection": key.connection, "offer": offer, "form": machine})
+        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier}
+        return render(request, "creating/machine.html", context)
     facts = {
         name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
     }
-    wanted = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], **facts)
-    return page(request, key, wanted, OrderForm(initial={"order": wanted.sign(key.connection, request.user)}))
+    facts |= {"hours": machine.cleaned_data["hours"], "retry_of": str(earlier.pk) if earlier else ""}
+    wanted = Order.new(machine.cleaned_data["name"], **facts)
+    said = {"order": wanted.sign(key.connection, request.user), "reason": earlier.operation.reason if earlier else ""}
+    return page(request, key, wanted, OrderForm(initial=said))
 
 
 def page(
