@@ -1,7 +1,9 @@
 """What people fill in."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from django import forms
@@ -298,8 +300,9 @@ class ConnectionForm(forms.Form):
 
 
 class KeyForm(forms.Form):
-    """A person's own API key. Write-only: no page ever shows it again."""
+    """A person's own API key. Write-only: no page ever shows it again. `answer` is the API's, if it refused it."""
 
+    answer: Mapping[str, Any] = MappingProxyType({})
     label = forms.CharField(max_length=100, label="Name", help_text="How you and the audit log call this key.")
     secret = forms.CharField(
         max_length=500,

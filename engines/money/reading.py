@@ -23,7 +23,7 @@ def reading(operation: Operation) -> wire.Engine | None:
             return None
         except errors.KeyRejected as error:
             refused = error
-            flag(key, str(error))
+            flag(key, str(error), errors.answer_of(error))
         except Sealed as error:
             flag(key, str(error))
     raise refused

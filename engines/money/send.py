@@ -17,6 +17,7 @@ from engines import snapshots, wire
 from engines.access import client_for
 from engines.api import errors
 from engines.api.client import EnginesClient
+from engines.api.errors import answer_of
 from engines.enums import State, Verb
 from engines.models import Operation
 from engines.money import amounts, limits, machine
@@ -90,10 +91,10 @@ def _attempt(operation: Operation) -> End:
     except Sealed as error:
         return End(State.FAILED, Outcome.NOT_SENT, str(error))
     except errors.KeyRejected as error:
-        flag(key, str(error))
-        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+        flag(key, str(error), answer_of(error))
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=answer_of(error))
     except errors.EngineGone as error:
-        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=answer_of(error))
     except errors.ApiError as error:
         return _unsent(operation, error)
 
@@ -108,9 +109,9 @@ def _unsent(operation: Operation, error: errors.ApiError) -> End:
     """Nothing was sent: try again a few times, within the deadline."""
     if operation.fence >= UNSENT_TRIES:
         note = f"{error} Tried {operation.fence} times. Nothing was sent and nothing was charged."
-        return End(State.FAILED, Outcome.NOT_SENT, note, answer=_answer(error))
+        return End(State.FAILED, Outcome.NOT_SENT, note, answer=answer_of(error))
     wait = (error.retry_after or 2.0**operation.fence) + random.uniform(0, 0.5)  # noqa: S311 (spreads load)
-    return End(State.REQUESTED, None, f"{error} Trying again.", wait=timedelta(seconds=wait), answer=_answer(error))
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=timedelta(seconds=wait), answer=answer_of(error))
 
 
 def _buy(operation: Operation, key: StoredKey, paid: PaidTime) -> End:
@@ -197,7 +198,7 @@ def _classify(operation: Operation, key: StoredKey, error: errors.ApiError) -> E
         case errors.ApiBusy(status=429):
             return _if_unchanged(operation, error, lambda: _busy(operation, error))
         case errors.KeyRejected():
-            flag(key, str(error))
+            flag(key, str(error), answer_of(error))
             return _if_unchanged(operation, error, lambda: _refused(error))
         case errors.EngineGone() | errors.Refused():
             return _if_unchanged(operation, error, lambda: _refused(error))
@@ -207,14 +208,14 @@ def _classify(operation: Operation, key: StoredKey, error: errors.ApiError) -> E
 
 
 def _refused(error: errors.ApiError) -> End:
-    return End(State.REFUSED, Outcome.REFUSED, f"{error} Nothing was charged.", answer=_answer(error))
+    return End(State.REFUSED, Outcome.REFUSED, f"{error} Nothing was charged.", answer=answer_of(error))
 
 
 def _busy(operation: Operation, error: errors.ApiError) -> End:
     if operation.attempts >= BUSY_SENDS:
         return _refused(error)
     wait = timedelta(seconds=(error.retry_after or 2.0**operation.attempts) + random.uniform(0, 0.5))  # noqa: S311
-    return End(State.REQUESTED, None, f"{error} Trying again.", wait=wait, answer=_answer(error))
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=wait, answer=answer_of(error))
 
 
 def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[], End]) -> End:
@@ -235,13 +236,9 @@ def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[]
 
 
 def _contradicted(error: errors.ApiError, note: str, after: datetime | None = None) -> End:
-    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after, answer=_answer(error))
+    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after, answer=answer_of(error))
 
 
 def _unknown(error: errors.ApiError) -> End:
     note = f"{error} Whether it was charged is being checked. Do not ask again."
-    return End(State.UNKNOWN, None, note, answer=_answer(error))
-
-
-def _answer(error: errors.ApiError) -> dict[str, Any]:
-    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
+    return End(State.UNKNOWN, None, note, answer=answer_of(error))

@@ -1,8 +1,7 @@
 """The operations pages: what is under way, what became of it, and what only a person can decide."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import operation_for
-from engines.api.advice import advice
+from engines.api.advice import WentWrong, went_wrong
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import Operation
@@ -36,6 +35,8 @@ from portal.query import chips, links, page_of
 
 PAGE = 50
 MOMENTS = 100
+UNCLEAR = "Nothing yet: readings settle what became of it. Do not ask for it again meanwhile."
+SETTLE = "Find out in the API’s own ledger, and say here whether it was charged. Do not ask for it again before."
 CLOSED = "Nothing more of it is sent, and nobody watches the engine for it any more. The engine is not told."
 
 
@@ -106,8 +107,7 @@ def operation(request: PortalRequest, pk: str) -> HttpResponse:
         "operation": found,
         "engine": found.engine,
         **timeline(found),
-        "answer": json.dumps(found.answer, indent=2, ensure_ascii=False) if found.answer else "",
-        "advice": how_to_go_on(found),
+        "wrong": answered(found),
         "actions": actions(request, found),
         "is_open": found.state in OPEN,
         "overrun": overrun(request, found),
@@ -129,11 +129,25 @@ def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
     return {"may_settle": may_settle, "why_not_settle": why_not, "must_confirm": confirm, "settle_reason": typed}
 
 
-def how_to_go_on(found: Operation) -> str:
-    """Return what a person can do after the API's no; "" while that is not the last word."""
-    if found.state not in (State.REFUSED, State.FAILED):
-        return ""
-    return advice(str(found.answer.get("code") or ""), int(found.answer.get("status") or 0))
+def answered(found: Operation) -> WentWrong | None:
+    """Return what the API's last answer to it means for a person; its words are in the note already."""
+    wrong = went_wrong(found.answer)
+    return replace(wrong, words="", advice=how_to_go_on(found, wrong.advice)) if wrong else None
+
+
+def how_to_go_on(found: Operation, how: str) -> str:
+    """Return what a person can do; "" while nothing is to be done. `how` is what the API's answer by itself asks for.
+
+    Of what may have happened nobody is told to try again.
+    """
+    match found.state:
+        case State.REFUSED | State.FAILED:
+            return how
+        case State.UNKNOWN:
+            return UNCLEAR
+        case State.NEEDS_ATTENTION:
+            return SETTLE if found.verb in MONEY else how
+    return ""
 
 
 def overrun(request: PortalRequest, found: Operation) -> Overrun | None:
