@@ -4,6 +4,7 @@ The API's own sentence says what happened; this says how to go on. Codes are ope
 answered by its status.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,6 +106,13 @@ def went_wrong(answer: Mapping[str, Any]) -> WentWrong | None:
     if not answer:
         return None
     status = int(answer.get("status") or 0)
-    raw = json.dumps(answer, indent=2, ensure_ascii=False) if status or answer.get("raw") else ""
     how = advice(str(answer.get("code") or ""), status)
-    return WentWrong(str(answer.get("message") or ""), how, mask(raw)[: 2 * RAW_LIMIT])
+    return WentWrong(str(answer.get("message") or ""), how, _word_for_word(status, str(answer.get("raw") or "")))
+
+
+def _word_for_word(status: int, raw: str) -> str:
+    if not status:
+        return ""
+    with contextlib.suppress(ValueError, RecursionError):
+        raw = json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
+    return f"HTTP {status}\n{mask(raw)[: 2 * RAW_LIMIT]}".rstrip()

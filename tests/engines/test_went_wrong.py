@@ -180,8 +180,14 @@ def test_machines_that_could_not_be_read_are_said_to(api, client_of, ada, acme_c
 
 def test_what_is_shown_is_bounded_and_masked():
     long = went_wrong({"status": 400, "message": "no", "raw": f"{KEY} " + "x" * 10 * RAW_LIMIT})
-    assert len(long.raw) <= 2 * RAW_LIMIT
+    assert len(long.raw) <= 3 * RAW_LIMIT
     assert KEY not in long.raw
+
+
+def test_an_answer_is_shown_as_it_came_and_readable():
+    assert went_wrong(ANSWER).raw == 'HTTP 500\n{\n  "key": "****"\n}'
+    assert went_wrong(ANSWER | {"raw": "<html>"}).raw == "HTTP 500\n<html>"
+    assert went_wrong(ANSWER | {"raw": ""}).raw == "HTTP 500"
 
 
 def test_what_is_no_answer_has_words_alone():
