@@ -1,10 +1,10 @@
 """What people fill in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from django import forms
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.core import signing
 
 from engines.api.redact import mask
 from engines.bulk import Plan, Words
-from engines.enums import EngineStatus, State, Verb
+from engines.enums import MONEY, EngineStatus, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
 from engines.operations.verbs import VERBS, waits_for
@@ -81,9 +81,28 @@ class ConfirmForm(WhyForm):
             raise forms.ValidationError(TOO_OLD) from error
 
 
+Form = TypeVar("Form", bound=ConfirmForm)
+FORMS: dict[Verb, type[ConfirmForm]] = {}
+
+
+def form_of(verb: Verb) -> type[ConfirmForm]:
+    return FORMS.get(verb, ConfirmForm)
+
+
+def fills_in(verb: Verb) -> Callable[[type[Form]], type[Form]]:
+    """Say of a form that it is what is filled in for the verb: others are asked for reason and deadline alone."""
+
+    def register(form: type[Form]) -> type[Form]:
+        FORMS[verb] = form
+        return form
+
+    return register
+
+
 PATIENCES = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
 
 
+@fills_in(Verb.DRAIN)
 class DrainForm(ConfirmForm):
     """An engine that is offline is drained when it comes back."""
 
@@ -115,6 +134,7 @@ class DrainForm(ConfirmForm):
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
 
 
+@fills_in(Verb.UPDATE)
 class UpdateForm(ConfirmForm):
     """The version is typed, or chosen where `offer` knows what there is."""
 
@@ -157,6 +177,7 @@ class UpdateForm(ConfirmForm):
         return found | ({"version": found["tag"]} if found.get("tag") else {})
 
 
+@fills_in(Verb.RENAME)
 class RenameForm(ConfirmForm):
     name = forms.CharField(max_length=100, label="New name")
     field_order = ("name", "reason", "deadline")
@@ -169,6 +190,7 @@ class RenameForm(ConfirmForm):
         return str(self.cleaned_data["name"])
 
 
+@fills_in(Verb.DELETE)
 class TypedForm(ConfirmForm):
     """What cannot be undone is asked for by typing the engine's name."""
 
@@ -180,6 +202,7 @@ class TypedForm(ConfirmForm):
         return str(self.cleaned_data["name"])
 
 
+@fills_in(Verb.STOP)
 class StopForm(TypedForm):
     """Typed where a stop costs something: a machine, what runs on an offline engine, a drain that did not end."""
 
@@ -192,17 +215,6 @@ class StopForm(TypedForm):
 
     def parameters(self) -> dict[str, Any]:
         return {"online": self.cleaned_data["ticket"].seen["status"] != EngineStatus.DISCONNECTED}
-
-
-def form_of(verb: Verb) -> type[ConfirmForm]:
-    forms_of: dict[str, type[ConfirmForm]] = {
-        Verb.DRAIN: DrainForm,
-        Verb.UPDATE: UpdateForm,
-        Verb.STOP: StopForm,
-        Verb.RENAME: RenameForm,
-        Verb.DELETE: TypedForm,
-    }
-    return forms_of.get(verb, ConfirmForm)
 
 
 class BulkForm(WhyForm):
@@ -243,7 +255,7 @@ class BulkForm(WhyForm):
             "pace": plan.has_turns,
             "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),
-            "deadline": plan.verb != Verb.EXTEND,
+            "deadline": plan.verb not in MONEY,
         }
         for name in [name for name, is_wanted in wanted.items() if not is_wanted]:
             del self.fields[name]
