@@ -1,5 +1,6 @@
 """New engines. On a host of one's own: a command with a key of its own, shown once, and a page that waits for it."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -79,7 +80,10 @@ def shown(request: PortalRequest, form: HostForm, key: StoredKey) -> HttpRespons
                 context["made"] = made = client.make_key(label, SCOPES, once=str(form.cleaned_data["ticket"]))
             except errors.ApiError as error:
                 outcome, context["problem"] = why_none(error, label)
-                context["wrong"] = went_wrong(errors.answer_of(error))
+                wrong = went_wrong(errors.answer_of(error))
+                if wrong and outcome == "unknown":  # nobody is told to try again what may have happened
+                    wrong = replace(wrong, advice="")
+                context["wrong"] = wrong
                 tell(request, key, "enginekey.made", form, label, outcome=outcome, note=str(error))
                 if error.status == 401:
                     flag(key, str(error), errors.answer_of(error))
