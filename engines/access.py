@@ -8,7 +8,7 @@ from django.http import Http404
 from django.shortcuts import get_object_or_404
 
 from engines.api.client import EnginesClient
-from engines.api.errors import ApiError, KeyRejected
+from engines.api.errors import ApiError, KeyRejected, answer_of
 from engines.models import Engine, Operation
 from engines.operations.verbs import VERBS, behind, blocker, waits_for
 from portal.accounts.access import may
@@ -72,7 +72,7 @@ def client_to(connection: Connection, secret: Secret, *, request_id: str = "", t
 def note_refusal(key: StoredKey, error: ApiError | Sealed) -> None:
     """Flag the key if the API no longer takes it. (403: it may do other things than this.)"""
     if isinstance(error, KeyRejected) and error.status == 401:
-        flag(key, str(error))
+        flag(key, str(error), answer_of(error))
 
 
 def why_not(

@@ -1,9 +1,11 @@
 """What people fill in."""
 
 import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from django import forms
 from django.conf import settings
@@ -11,7 +13,7 @@ from django.core import signing
 
 from engines.api.redact import mask
 from engines.bulk import Plan, Words
-from engines.enums import EngineStatus, State, Verb
+from engines.enums import MONEY, EngineStatus, State, Verb
 from engines.models import Engine, Operation
 from engines.naming import LONGEST
 from engines.operations.behaviour import DEADLINE, INSIST, PATIENCE
@@ -30,7 +32,21 @@ INSISTS = "Send it again by itself if the engine forgets it"
 INSISTING = "A process that is restarted forgets a drain, and takes tasks again. Unless this is ticked, you are asked."
 
 
-class WhyForm(forms.Form):
+class ReasonForm(forms.Form):
+    """Why: of what is asked for, and of each decision about it."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="Why?",
+        help_text="Shown beside what you decide, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Agreed with the team, ticket OPS-123"}),
+    )
+
+    def clean_reason(self) -> str:
+        return " ".join(str(self.cleaned_data["reason"]).split())
+
+
+class WhyForm(ReasonForm):
     """Reason and deadline of what is asked for."""
 
     reason = forms.CharField(
@@ -41,9 +57,6 @@ class WhyForm(forms.Form):
     )
     deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
     ticket = forms.CharField(widget=forms.HiddenInput)
-
-    def clean_reason(self) -> str:
-        return " ".join(str(self.cleaned_data["reason"]).split())
 
     def clean_deadline(self) -> timedelta:
         return timedelta(hours=int(self.cleaned_data["deadline"]))
@@ -88,6 +101,24 @@ class ConfirmForm(WhyForm):
             raise forms.ValidationError(TOO_OLD) from error
 
 
+Form = TypeVar("Form", bound=ConfirmForm)
+FORMS: dict[Verb, type[ConfirmForm]] = {}
+
+
+def form_of(verb: Verb) -> type[ConfirmForm]:
+    return FORMS.get(verb, ConfirmForm)
+
+
+def fills_in(verb: Verb) -> Callable[[type[Form]], type[Form]]:
+    """Say of a form that it is what is filled in for the verb: others are asked for reason and deadline alone."""
+
+    def register(form: type[Form]) -> type[Form]:
+        FORMS[verb] = form
+        return form
+
+    return register
+
+
 class WaitingForm(ConfirmForm):
     """What needs a connected engine may have to wait for it: it is offline, or something else is done first."""
 
@@ -107,6 +138,7 @@ class WaitingForm(ConfirmForm):
             self.fields["patience"].label = "Then wait for the engine for up to"
 
 
+@fills_in(Verb.DRAIN)
 class DrainForm(WaitingForm):
     insist = forms.BooleanField(required=False, label=INSISTS, help_text=INSISTING)
     field_order = ("reason", "patience", "deadline", INSIST)
@@ -115,6 +147,7 @@ class DrainForm(WaitingForm):
 TAG = r"v\d+\.\d+\.\d+[0-9A-Za-z.-]*"
 
 
+@fills_in(Verb.UPDATE)
 class UpdateForm(WaitingForm):
     """The version is typed, or chosen where `offer` knows what there is."""
 
@@ -157,6 +190,7 @@ class UpdateForm(WaitingForm):
         return found | ({"version": found["tag"]} if found.get("tag") else {})
 
 
+@fills_in(Verb.RENAME)
 class RenameForm(ConfirmForm):
     name = forms.CharField(max_length=LONGEST, label="New name")
     field_order = ("name", "reason", "deadline")
@@ -169,6 +203,7 @@ class RenameForm(ConfirmForm):
         return str(self.cleaned_data["name"])
 
 
+@fills_in(Verb.DELETE)
 class TypedForm(ConfirmForm):
     """What cannot be undone is asked for by typing the engine's name."""
 
@@ -180,6 +215,7 @@ class TypedForm(ConfirmForm):
         return str(self.cleaned_data["name"])
 
 
+@fills_in(Verb.STOP)
 class StopForm(TypedForm):
     """Typed where a stop costs something: a machine, what runs on an offline engine, a drain that did not end."""
 
@@ -192,17 +228,6 @@ class StopForm(TypedForm):
 
     def parameters(self) -> dict[str, Any]:
         return {"online": self.cleaned_data["ticket"].seen["status"] != EngineStatus.DISCONNECTED}
-
-
-def form_of(verb: Verb) -> type[ConfirmForm]:
-    forms_of: dict[str, type[ConfirmForm]] = {
-        Verb.DRAIN: DrainForm,
-        Verb.UPDATE: UpdateForm,
-        Verb.STOP: StopForm,
-        Verb.RENAME: RenameForm,
-        Verb.DELETE: TypedForm,
-    }
-    return forms_of.get(verb, ConfirmForm)
 
 
 class BulkForm(WhyForm):
@@ -243,7 +268,7 @@ class BulkForm(WhyForm):
             "pace": plan.has_turns,
             "typed": VERBS[plan.verb].is_final,
             "despite": bool(plan.breaches),
-            "deadline": plan.verb != Verb.EXTEND,
+            "deadline": plan.verb not in MONEY,
         }
         for name in [name for name, is_wanted in wanted.items() if not is_wanted]:
             del self.fields[name]
@@ -300,8 +325,9 @@ class ConnectionForm(forms.Form):
 
 
 class KeyForm(forms.Form):
-    """A person's own API key. Write-only: no page ever shows it again."""
+    """A person's own API key. Write-only: no page ever shows it again. `answer` is the API's, if it refused it."""
 
+    answer: Mapping[str, Any] = MappingProxyType({})
     label = forms.CharField(max_length=100, label="Name", help_text="How you and the audit log call this key.")
     secret = forms.CharField(
         max_length=500,

@@ -212,6 +212,7 @@ class Moment(models.Model):
     at = models.DateTimeField()
     state = models.CharField(max_length=20, choices=State.choices)
     text = models.CharField(max_length=300, blank=True)
+    reason = models.CharField(max_length=500, blank=True)  # of the person who decided it
 
     class Meta:
         ordering = ["id"]

@@ -93,7 +93,7 @@ def refresh(connection_id: int, now: datetime) -> None:
     except (errors.ApiError, Sealed) as error:
         _failed(connection, error, begun, made)
     else:
-        _free(connection, begun, pause, made, last_error="", failing_since=None, skew=connection.skew)
+        _free(connection, begun, pause, made, last_error="", last_answer={}, failing_since=None, skew=connection.skew)
 
 
 def _claim(connection_id: int, now: datetime, begun: datetime) -> bool:
@@ -128,7 +128,7 @@ def _read(connection: Connection, now: datetime, made: Made) -> timedelta:
                 pause = _read_with(client, connection, now)
         except (errors.KeyRejected, Sealed) as error:
             refused = error
-            flag(key, str(error))
+            flag(key, str(error), errors.answer_of(error))
         else:
             flag(key, "")
             return pause
@@ -365,6 +365,7 @@ def _failed(connection: Connection, error: errors.ApiError | Sealed, begun: date
     pause = min(LONGEST_PAUSE, timedelta(seconds=2) + (begun - since) / 2)
     pause *= random.uniform(1.0, 1.1)  # noqa: S311 (spreads the teams that lost one API at the same moment)
     asked = timedelta(seconds=getattr(error, "retry_after", None) or 0.0)
-    _free(connection, begun, max(pause, asked), made, last_error=str(error)[:300], failing_since=since)
+    said = {"last_error": str(error)[:300], "last_answer": errors.answer_of(error)}
+    _free(connection, begun, max(pause, asked), made, **said, failing_since=since)
     log.warning("cannot read %s: %s", connection.base_url, error)
     publish(connection.team_id, "engines")

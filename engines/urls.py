@@ -4,6 +4,7 @@ from django.urls import path
 
 from engines.enums import MONEY, Verb
 from engines.views import (
+    brakes,
     bulk,
     cloud_time,
     connections,
@@ -37,9 +38,9 @@ urlpatterns = [
     ),
     path("cloud-time/", cloud_time.cloud_time, name="cloud-time"),
     path("cloud-time/ledger.csv", cloud_time.sheet_of, name="cloud-time-csv"),
-    path("cloud-time/freeze/", cloud_time.freeze, name="cloud-time-freeze"),
-    path("cloud-time/limits/", cloud_time.set_limits, name="cloud-time-limits"),
-    path("cloud-time/ceiling/", cloud_time.set_ceiling, name="cloud-time-ceiling"),
+    path("cloud-time/freeze/", brakes.freeze, name="cloud-time-freeze"),
+    path("cloud-time/limits/", brakes.set_limits, name="cloud-time-limits"),
+    path("cloud-time/ceiling/", brakes.set_ceiling, name="cloud-time-ceiling"),
     path("cloud-time/<uuid:pk>/approve/", cloud_time.decide, {"step": "approve"}, name="cloud-time-approve"),
     path("cloud-time/<uuid:pk>/reject/", cloud_time.decide, {"step": "reject"}, name="cloud-time-reject"),
     path("cloud-time/<uuid:pk>/cancel/", cloud_time.cancel, name="cloud-time-cancel"),

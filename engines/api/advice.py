@@ -4,6 +4,14 @@ The API's own sentence says what happened; this says how to go on. Codes are ope
 answered by its status.
 """
 
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engines.api.redact import RAW_LIMIT, mask
+
 KEY = "Store another key on the Keys page, then try again."
 ROLE = "The account that made your key may not do this. Ask an admin of that account, or use a key of somebody who may."
 PAY = "Top up the balance or change the limit where the API is billed, then try again. Nothing was charged."
@@ -82,3 +90,29 @@ def advice(code: str, status: int) -> str:
     if status >= 500:
         return ADVICE["internal_error"]
     return BY_STATUS.get(status, INPUT if status >= 400 else "")
+
+
+@dataclass(frozen=True)
+class WentWrong:
+    """What went wrong, for people. `raw` is the answer itself, "" where none came back."""
+
+    words: str
+    advice: str
+    raw: str
+
+
+def went_wrong(answer: Mapping[str, Any]) -> WentWrong | None:
+    """Return what people are told of an answer as it is kept (errors.answer_of); None if there is none."""
+    if not answer:
+        return None
+    status = int(answer.get("status") or 0)
+    how = advice(str(answer.get("code") or ""), status)
+    return WentWrong(str(answer.get("message") or ""), how, _word_for_word(status, str(answer.get("raw") or "")))
+
+
+def _word_for_word(status: int, raw: str) -> str:
+    if not status:
+        return ""
+    with contextlib.suppress(ValueError, RecursionError):
+        raw = json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
+    return f"HTTP {status}\n{mask(raw)[: 2 * RAW_LIMIT]}".rstrip()

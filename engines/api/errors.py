@@ -65,3 +65,10 @@ class NoAnswer(ApiError):
 
 class BadAnswer(ApiError):
     pass
+
+
+def answer_of(error: Exception) -> dict[str, Any]:
+    """Return what is kept of an error for people: of an ApiError its answer too, as far as it may be stored."""
+    if not isinstance(error, ApiError):
+        return {"message": str(error)}
+    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}

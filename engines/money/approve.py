@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from engines.models import Engine, Operation
+from engines.models import Engine, Moment, Operation
 from engines.money import amounts, limits
 from engines.money.buy import buy, rent
 from engines.money.models import Proposal
@@ -87,12 +87,19 @@ def approve(proposal: Proposal, shown: str, *, by: Decider, now: datetime) -> Op
     proposal = Proposal.objects.select_related("engine__connection", "requested_by", "key").get(pk=proposal.pk)
     if proposal.state == Proposal.State.APPROVED:
         return Operation.objects.of(proposal.team).get(pk=proposal.pk)
-    if why_not := _why_not(proposal, shown, by.user, now):
-        raise NotApproved(why_not)
-    assert proposal.key is not None
+    if refused := why_not(proposal, shown, by.user, now):
+        raise NotApproved(refused)
     _decide(proposal, Proposal.State.APPROVED, by, now)
+    _audit(proposal, "cloudtime.approved", by, by.reason)
+    operation = _bought(proposal, by, now)
+    text = f"Approved by {by.user}."
+    Moment.objects.create(operation=operation, at=now, state=operation.state, text=text, reason=by.reason)
+    return operation
+
+
+def _bought(proposal: Proposal, by: Decider, now: datetime) -> Operation:
+    assert proposal.key is not None
     origin = Origin(request_id=proposal.request_id, address=proposal.address, role=proposal.role)
-    _audit(proposal, "cloudtime.approved", by, "")
     asked: dict[str, Any] = {
         "user": proposal.requested_by,
         "key": proposal.key,
@@ -117,7 +124,8 @@ def wanted(proposal: Proposal) -> Quote | Order:
     return kind.of(proposal.pk, proposal.parameters)
 
 
-def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> str:
+def why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> str:
+    """Say why this person cannot approve what was `shown`; "" if they can."""
     if proposal.state != Proposal.State.WAITING:
         return f"It is {proposal.get_state_display().lower()}."
     if approver.pk == proposal.requested_by_id:
@@ -147,17 +155,17 @@ def _why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> s
 
 
 @transaction.atomic
-def reject(proposal: Proposal, reason: str, *, by: Decider, now: datetime) -> None:
+def reject(proposal: Proposal, *, by: Decider, now: datetime) -> None:
     """End it without a purchase; who asked may do so too. Raises NotApproved if it is decided already."""
     if proposal.state != Proposal.State.WAITING:
         raise NotApproved(f"It is {proposal.get_state_display().lower()}.")
-    _decide(proposal, Proposal.State.REJECTED, by, now, reason)
-    _audit(proposal, "cloudtime.rejected", by, reason)
+    _decide(proposal, Proposal.State.REJECTED, by, now)
+    _audit(proposal, "cloudtime.rejected", by, by.reason)
 
 
-def _decide(proposal: Proposal, to: Proposal.State, by: Decider, now: datetime, reason: str = "") -> None:
+def _decide(proposal: Proposal, to: Proposal.State, by: Decider, now: datetime) -> None:
     rows = Proposal.objects.filter(pk=proposal.pk, state=Proposal.State.WAITING)
-    if rows.update(state=to, decided_by=by.user, decided_at=now, decided_reason=reason[:500]) != 1:
+    if rows.update(state=to, decided_by=by.user, decided_at=now, decided_reason=by.reason) != 1:
         raise NotApproved("Somebody else has just decided it.")
     publish(proposal.team_id, "cloudtime")
 

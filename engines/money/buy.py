@@ -8,7 +8,7 @@ from django.db import transaction
 from engines.enums import MONEY, OPEN, State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts, limits
-from engines.money.models import Extension
+from engines.money.models import MAY_TRY_AGAIN, Extension
 from engines.money.order import Order
 from engines.money.preflight import not_charged
 from engines.money.quote import Quote
@@ -95,7 +95,9 @@ def rent(
 ) -> Operation:
     """Record the order of a machine at the key's connection, and hold its cost. Otherwise as `buy`."""
     team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)
-    wish = Wish(order.id, Verb.CREATE, reason, DEADLINE, order.parameters())
+    earlier_one = earlier_order(order.retry_of, team)
+    retry_of = earlier_one.operation if earlier_one else None
+    wish = Wish(order.id, Verb.CREATE, reason, DEADLINE, order.parameters(), retry_of)
     if earlier := Operation.objects.of(team).filter(pk=order.id).first():
         return _same(earlier, wish, None, user)
     limits.check(team, user.pk, None, order.hours, order.cost, now)
@@ -108,9 +110,20 @@ def rent(
         seen_threshold=now,
         seen_price=order.price,
         cost=order.cost,
+        retry_of=earlier_one,
         approved_name=approved_name,
     )
     return operation
+
+
+def earlier_order(retry_of: str, team: Team) -> Extension | None:
+    """Return the team's order of that id, if it has ended and it is certain that nothing was charged for it."""
+    try:
+        pk = uuid.UUID(retry_of)
+    except ValueError:
+        return None
+    rows = Extension.objects.of(team).filter(operation__verb=Verb.CREATE, outcome__in=MAY_TRY_AGAIN)
+    return rows.exclude(operation__state__in=OPEN).select_related("operation").filter(pk=pk).first()
 
 
 def _same(earlier: Operation, wish: Wish, engine: Engine | None, user: User) -> Operation:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 
+from engines.forms import ReasonForm
 from engines.money.amounts import MICROCENTS_PER_DOLLAR
 from engines.money.models import Amounts
 
@@ -21,10 +22,6 @@ class PurchaseForm(forms.Form):
     quote = forms.CharField(widget=forms.HiddenInput, max_length=2000)
 
 
-class ReasonForm(forms.Form):
-    reason = forms.CharField(max_length=500, label="Why?")
-
-
 def _dollars(label: str) -> forms.DecimalField:
     return forms.DecimalField(label=label, min_value=0, max_value=10_000_000, decimal_places=2)
 
@@ -33,7 +30,7 @@ def _hours(label: str, least: Decimal) -> forms.DecimalField:
     return forms.DecimalField(label=label, min_value=least, max_value=Decimal(87600), decimal_places=2)
 
 
-class LimitsForm(forms.Form):
+class LimitsForm(ReasonForm):
     """A team's limits, in dollars and hours. With `current`, none may be raised above the `ceiling`."""
 
     operation_hours = _hours("Hours at once", Decimal("0.25"))
@@ -45,6 +42,11 @@ class LimitsForm(forms.Form):
     engine_hours = _hours("Hours of one engine in all", Decimal(0))
 
     HOURS = ("operation_hours", "engine_hours")
+    AMOUNTS = (*HOURS, "operation_cost", "approval_cost", "user_day", "team_day", "team_month")
+    field_order = (
+        *("operation_hours", "operation_cost", "approval_cost", "user_day", "team_day", "team_month", "engine_hours"),
+        "reason",
+    )
 
     def __init__(
         self, *args: Any, current: Amounts | None = None, ceiling: Amounts | None = None, **kwargs: Any
@@ -53,14 +55,14 @@ class LimitsForm(forms.Form):
         self._most: dict[str, Any] = {}
         if current is not None:
             most = [current] if ceiling is None else [current, ceiling]
-            self._most = {name: max(getattr(row, name) for row in most) for name in self.fields}
+            self._most = {name: max(getattr(row, name) for row in most) for name in self.AMOUNTS}
         for name, value in self._most.items():
             shown = value if name in self.HOURS else Decimal(value) / MICROCENTS_PER_DOLLAR
             self.fields[name].help_text = f"You may set at most {shown:.2f}."
 
     @classmethod
     def showing(cls, row: Amounts, **more: Any) -> "LimitsForm":
-        shown = {name: getattr(row, name) for name in cls.base_fields}
+        shown = {name: getattr(row, name) for name in cls.AMOUNTS}
         dollars = {
             name: Decimal(value) / MICROCENTS_PER_DOLLAR for name, value in shown.items() if name not in cls.HOURS
         }
@@ -77,4 +79,5 @@ class LimitsForm(forms.Form):
         return {
             name: value if name in self.HOURS else int(value * MICROCENTS_PER_DOLLAR)
             for name, value in self.cleaned_data.items()
+            if name in self.AMOUNTS
         }

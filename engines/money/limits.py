@@ -39,23 +39,23 @@ def freeze_of(team: Team) -> Freeze | None:
 
 
 @transaction.atomic
-def freeze(team: Team, reason: str, by: Decider, now: datetime) -> None:
+def freeze(team: Team, by: Decider, now: datetime) -> None:
     """Stop all spending of the team: at the claim and at the arming too. Frozen already, it stays as it is.
 
     Once it returns, nothing more is armed: the arming reads it under the same lock.
     """
     Team.objects.select_for_update(no_key=True).get(pk=team.pk)
-    facts = {"at": now, "by": str(by.user)[:150], "reason": reason}
+    facts = {"at": now, "by": str(by.user)[:150], "reason": by.reason}
     if Freeze.objects.get_or_create(team=team, defaults=facts)[1]:
-        record(team=team, actor=by.user, action="cloudtime.frozen", target=team, origin=by.origin, reason=reason)
+        record(team=team, actor=by.user, action="cloudtime.frozen", target=team, origin=by.origin, reason=by.reason)
         publish(team.pk, "cloudtime")
 
 
 @transaction.atomic
-def thaw(team: Team, reason: str, by: Decider) -> None:
+def thaw(team: Team, by: Decider) -> None:
     """Let the team's spending go on. A freeze of everybody stays."""
     if Freeze.objects.filter(team=team).delete()[0]:
-        record(team=team, actor=by.user, action="cloudtime.thawed", target=team, origin=by.origin, reason=reason)
+        record(team=team, actor=by.user, action="cloudtime.thawed", target=team, origin=by.origin, reason=by.reason)
         publish(team.pk, "cloudtime")
 
 

@@ -43,10 +43,10 @@ def preflight(operation: Operation, client: EnginesClient, now: datetime) -> Pai
         return End(State.REFUSED, Outcome.NOT_SENT, note)
     if offer.price != order.price:
         was, price = (amounts.dollars(cents * amounts.MICROCENTS_PER_CENT) for cents in (order.price, offer.price))
-        note = f"The price was {was} an hour when you confirmed; now it is {price}. {unsent(operation)} Choose again."
+        note = f"The price was {was} an hour when you confirmed; now it is {price}. {unsent(operation)} Order again."
         return End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, note)
     if namesake:
-        note = f"There is an engine called {order.name} already. {unsent(operation)} Choose again."
+        note = f"There is an engine called {order.name} already. {unsent(operation)} Order again."
         return End(State.NEEDS_RECONFIRM, Outcome.OUTDATED, note)
     try:
         asked = (operation.team, operation.requested_by_id, None, order.hours, order.cost, now)

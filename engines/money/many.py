@@ -150,7 +150,7 @@ def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
     # First: what a second person approves before that is an operation, and found below.
     for proposal in waiting(batch, now):
         with suppress(approve.NotApproved):
-            approve.reject(proposal, "Stopped with the rest of the batch.", by=by, now=now)
+            approve.reject(proposal, by=by, now=now)
             taken += 1
     rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=(State.REQUESTED, State.CHECKING))
     for operation in rows.select_related("team", "engine__connection", "extension"):

@@ -35,6 +35,17 @@ class Order:
     hardware: str  # in words
     hours: Decimal
     price: int  # cents an hour
+    retry_of: str = ""  # the operation that is tried again
+
+    @property
+    def offer(self) -> str:
+        """The id of what was chosen: see engines.money.offers."""
+        return "/".join((self.cloud, self.instance_type, self.region, self.rental_type))
+
+    @property
+    def given_name(self) -> str:
+        """The name without its mark."""
+        return self.name[: -MARK - 1]
 
     @property
     def cost(self) -> int:
@@ -87,8 +98,7 @@ class Orders:
 
     def _numbered(self, number: int) -> Order:
         id = uuid.uuid5(self.id, str(number))
-        name = self.one.name.removesuffix(_marked("", self.id))
-        return replace(self.one, id=id, name=_marked(f"{name}-{number}", id))
+        return replace(self.one, id=id, name=_marked(f"{self.one.given_name}-{number}", id))
 
     def sign(self, connection: Connection, user: User) -> str:
         about = [connection.team_id, connection.pk, user.pk]

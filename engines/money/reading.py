@@ -3,9 +3,8 @@
 from engines import wire
 from engines.access import client_for, reading_keys
 from engines.api import errors
-from engines.enums import Verb
 from engines.models import Operation
-from engines.money import machine
+from engines.money.kinds import KINDS
 from portal.vault.keys import Sealed, flag
 from portal.vault.models import StoredKey
 
@@ -16,14 +15,12 @@ def reading(operation: Operation) -> wire.Engine | None:
     for key in keys(operation):
         try:
             with client_for(key, request_id=operation.request_id) as client:
-                if operation.verb == Verb.CREATE:
-                    return machine.find(operation, client)
-                return client.get(operation.uid)
+                return KINDS[operation.verb].find(operation, client)
         except errors.EngineGone:
             return None
         except errors.KeyRejected as error:
             refused = error
-            flag(key, str(error))
+            flag(key, str(error), errors.answer_of(error))
         except Sealed as error:
             flag(key, str(error))
     raise refused

@@ -153,7 +153,7 @@ def is_to_settle(operation: Operation) -> bool:
     return operation.state == State.NEEDS_ATTENTION or operation.extension.outcome == Outcome.DISCREPANCY
 
 
-def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) -> None:
+def resolve(operation: Operation, *, applied: bool, by: Decider) -> None:
     """Settle an ambiguous extension by a person's word, which is the evidence from then on.
 
     Of one that was charged and has another end than was asked, it is the last word: what is booked stays.
@@ -166,26 +166,26 @@ def resolve(operation: Operation, *, applied: bool, reason: str, by: Decider) ->
     if operation.state != State.NEEDS_ATTENTION:
         if not applied:
             raise ValueError("it is booked on the API's own word")
-        _acknowledge(operation, reason, by)
+        _acknowledge(operation, by)
         return
-    audit(operation, "cloudtime.resolved", by=by, note=f"{'charged' if applied else 'not charged'}: {reason}")
+    audit(operation, "cloudtime.resolved", by=by, note="charged" if applied else "not charged")
     if applied:
-        note = f"{by.user} found that it was charged: {reason}"
+        note = f"{by.user} found that it was charged."
         facts = {"evidence": Evidence.PERSON, "after": operation.extension.after}
         record(operation, End(State.SUCCEEDED, Outcome.RESOLVED_APPLIED, note, **facts), by=by)  # type: ignore[arg-type]
     else:
-        note = f"{by.user} found that it was not charged: {reason}"
+        note = f"{by.user} found that it was not charged."
         record(operation, End(State.FAILED, Outcome.RESOLVED_NOT_APPLIED, note), by=by)
 
 
 @transaction.atomic
-def _acknowledge(operation: Operation, reason: str, by: Decider) -> None:
+def _acknowledge(operation: Operation, by: Decider) -> None:
     rows = Extension.objects.filter(pk=operation.pk, outcome=Outcome.DISCREPANCY)
     if rows.update(outcome=Outcome.DISCREPANCY_SETTLED) != 1:
         raise Moved(operation.pk)
-    text = f"{by.user} settled the difference: {reason}"[:300]
-    Moment.objects.create(operation=operation, at=clock.now(), state=operation.state, text=text)
-    audit(operation, "cloudtime.resolved", by=by, note=f"difference: {reason}")
+    text = f"{by.user} settled the difference."
+    Moment.objects.create(operation=operation, at=clock.now(), state=operation.state, text=text, reason=by.reason)
+    audit(operation, "cloudtime.resolved", by=by, note="difference")
     announce(operation)
 
 

@@ -8,21 +8,21 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
 
-from engines import snapshots, wire
+from engines import snapshots
 from engines.access import client_for
 from engines.api import errors
-from engines.api.client import EnginesClient
-from engines.enums import State, Verb
+from engines.api.errors import answer_of
+from engines.enums import State
 from engines.models import Operation
-from engines.money import amounts, limits, machine
+from engines.money import limits
 from engines.money.amounts import PaidTime
-from engines.money.models import Evidence, Extension, Outcome
-from engines.money.preflight import preflight, right_lost, unsent
+from engines.money.kinds import KINDS
+from engines.money.models import Extension, Outcome
+from engines.money.preflight import right_lost, unsent
 from engines.money.process import identity
 from engines.money.reading import reading
 from engines.money.record import End, record
@@ -82,7 +82,7 @@ def _attempt(operation: Operation) -> End:
     assert key is not None
     try:
         with client_for(key, request_id=operation.request_id) as client:
-            paid = _checked(operation, client, clock.now())
+            paid = KINDS[operation.verb].preflight(operation, client, clock.now())
         if isinstance(paid, End):
             return paid
         failpoint(f"{operation.verb}.checked")
@@ -90,27 +90,21 @@ def _attempt(operation: Operation) -> End:
     except Sealed as error:
         return End(State.FAILED, Outcome.NOT_SENT, str(error))
     except errors.KeyRejected as error:
-        flag(key, str(error))
-        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+        flag(key, str(error), answer_of(error))
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=answer_of(error))
     except errors.EngineGone as error:
-        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=_answer(error))
+        return End(State.REFUSED, Outcome.REFUSED, str(error), answer=answer_of(error))
     except errors.ApiError as error:
         return _unsent(operation, error)
-
-
-def _checked(operation: Operation, client: EnginesClient, begun: datetime) -> PaidTime | End:
-    if operation.verb == Verb.CREATE:
-        return machine.preflight(operation, client, begun)
-    return preflight(operation, client.get(operation.uid), begun)
 
 
 def _unsent(operation: Operation, error: errors.ApiError) -> End:
     """Nothing was sent: try again a few times, within the deadline."""
     if operation.fence >= UNSENT_TRIES:
         note = f"{error} Tried {operation.fence} times. Nothing was sent and nothing was charged."
-        return End(State.FAILED, Outcome.NOT_SENT, note, answer=_answer(error))
+        return End(State.FAILED, Outcome.NOT_SENT, note, answer=answer_of(error))
     wait = (error.retry_after or 2.0**operation.fence) + random.uniform(0, 0.5)  # noqa: S311 (spreads load)
-    return End(State.REQUESTED, None, f"{error} Trying again.", wait=timedelta(seconds=wait), answer=_answer(error))
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=timedelta(seconds=wait), answer=answer_of(error))
 
 
 def _buy(operation: Operation, key: StoredKey, paid: PaidTime) -> End:
@@ -119,19 +113,14 @@ def _buy(operation: Operation, key: StoredKey, paid: PaidTime) -> End:
         # A client of its own: its connection is new, and opened before the arming.
         with client_for(key, request_id=operation.request_id, timeout=ANSWER_SECONDS) as client:
             StoredKey.objects.filter(pk=key.pk).update(last_used_at=clock.now())
-            if operation.verb == Verb.CREATE:
-                dto = client.create(machine.body(operation, paid), str(operation.pk), arming)
-            else:
-                dto = client.extend(operation.uid, operation.extension.hours, arming)
+            dto = KINDS[operation.verb].call(client, operation, paid, arming)
     except Halt as halt:
         return halt.end
     except errors.ApiError as error:
         if not arming.done:  # no connection came about, or it was not worth one
             raise
         return _classify(operation, key, error)
-    if operation.verb == Verb.CREATE:
-        return machine.accepted(operation, dto, clock.now())
-    return _accepted(operation, dto)
+    return KINDS[operation.verb].accepted(operation, dto, clock.now())
 
 
 @dataclass
@@ -174,30 +163,13 @@ class Arming:
         return begun
 
 
-def _accepted(operation: Operation, dto: wire.Engine) -> End:
-    paid = amounts.read(dto.get("instance"))
-    bought = operation.extension
-    if paid is None or bought.before is None:
-        return End(State.UNKNOWN, None, "The API accepted it, but did not say until when it is paid. Checking.")
-    wanted = amounts.after(bought.before, bought.hours)
-    facts: dict[str, Any] = {"evidence": Evidence.ANSWER, "after": paid.threshold}
-    if amounts.near(paid.threshold, wanted):
-        note = f"Paid until {paid.threshold:%Y-%m-%d %H:%M} UTC."
-        return End(State.SUCCEEDED, Outcome.CONFIRMED, note, **facts)
-    note = (
-        f"Charged, but the new end is {paid.threshold:%Y-%m-%d %H:%M} UTC and not {wanted:%Y-%m-%d %H:%M} UTC. "
-        "Ask whoever runs the API."
-    )
-    return End(State.SUCCEEDED, Outcome.DISCREPANCY, note, **facts)
-
-
 def _classify(operation: Operation, key: StoredKey, error: errors.ApiError) -> End:
     """Say what an error after the arming proves: often nothing."""
     match error:
         case errors.ApiBusy(status=429):
             return _if_unchanged(operation, error, lambda: _busy(operation, error))
         case errors.KeyRejected():
-            flag(key, str(error))
+            flag(key, str(error), answer_of(error))
             return _if_unchanged(operation, error, lambda: _refused(error))
         case errors.EngineGone() | errors.Refused():
             return _if_unchanged(operation, error, lambda: _refused(error))
@@ -207,14 +179,14 @@ def _classify(operation: Operation, key: StoredKey, error: errors.ApiError) -> E
 
 
 def _refused(error: errors.ApiError) -> End:
-    return End(State.REFUSED, Outcome.REFUSED, f"{error} Nothing was charged.", answer=_answer(error))
+    return End(State.REFUSED, Outcome.REFUSED, f"{error} Nothing was charged.", answer=answer_of(error))
 
 
 def _busy(operation: Operation, error: errors.ApiError) -> End:
     if operation.attempts >= BUSY_SENDS:
         return _refused(error)
     wait = timedelta(seconds=(error.retry_after or 2.0**operation.attempts) + random.uniform(0, 0.5))  # noqa: S311
-    return End(State.REQUESTED, None, f"{error} Trying again.", wait=wait, answer=_answer(error))
+    return End(State.REQUESTED, None, f"{error} Trying again.", wait=wait, answer=answer_of(error))
 
 
 def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[], End]) -> End:
@@ -223,25 +195,13 @@ def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[]
         dto = reading(operation)
     except errors.ApiError:
         return _unknown(error)
-    paid = amounts.read((dto or {}).get("instance"))
-    if operation.verb == Verb.CREATE:
-        if dto is None:
-            return end()
-        return _contradicted(error, f"{error} But the API lists {operation.engine_name}. A person must look at it.")
-    if paid is not None and paid.threshold == operation.extension.before:
+    found = KINDS[operation.verb].contradiction(operation, dto)
+    if found is None:
         return end()
-    note = f"{error} But a reading shows another end of its paid time than before. A person must look at it."
-    return _contradicted(error, note, paid.threshold if paid else None)
-
-
-def _contradicted(error: errors.ApiError, note: str, after: datetime | None = None) -> End:
-    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=after, answer=_answer(error))
+    note = f"{error} {found.words} A person must look at it."
+    return End(State.NEEDS_ATTENTION, Outcome.AMBIGUOUS, note, after=found.after, answer=answer_of(error))
 
 
 def _unknown(error: errors.ApiError) -> End:
     note = f"{error} Whether it was charged is being checked. Do not ask again."
-    return End(State.UNKNOWN, None, note, answer=_answer(error))
-
-
-def _answer(error: errors.ApiError) -> dict[str, Any]:
-    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
+    return End(State.UNKNOWN, None, note, answer=answer_of(error))

@@ -67,7 +67,5 @@ def close(operation: Operation, *, by: Decider, now: datetime) -> None:
 
 
 def _only_in(state: State, operation: Operation) -> None:
-    # What became of money, only engines.money.reconcile.resolve may say.
-    money_under_way = operation.verb in MONEY and state in (State.NEEDS_ATTENTION, *UNDER_WAY)
-    if operation.state != state or money_under_way:
+    if operation.state != state or operation.verb in MONEY:  # what becomes of money is decided in engines.money
         raise ValueError(f"an operation that is {operation.state} does not offer this")

@@ -110,10 +110,11 @@ class Moved(Exception):
 
 @dataclass(frozen=True)
 class Decider:
-    """The person whose decision a move is, and their request."""
+    """The person whose decision a move is, their request, and why they decided so."""
 
     user: User
     origin: Origin
+    reason: str = ""  # "" where the operation itself says why
 
 
 @transaction.atomic
@@ -129,7 +130,7 @@ def move(
     before = operation.state
     facts = _facts(operation, to, now, note, facts)
     _swap(operation, facts)
-    Moment.objects.create(operation=operation, at=now, state=to, text=note[:300])
+    Moment.objects.create(operation=operation, at=now, state=to, text=note[:300], reason=by.reason if by else "")
     if by or to in AUDITED:
         outcome = "ok" if by else AUDITED[to]
         audit(operation, f"operation.{to}", by=by, outcome=outcome, note=note, before=before)
@@ -189,7 +190,8 @@ def _move_some(
             raise Moved(some[0].pk)
         for operation in some:
             _remember(operation, every)
-    Moment.objects.bulk_create(Moment(operation=each, at=now, state=to, text=note[:300]) for each in found)
+    said: dict[str, Any] = {"at": now, "state": to, "text": note[:300], "reason": by.reason if by else ""}
+    Moment.objects.bulk_create(Moment(operation=each, **said) for each in found)
     if found and (by or to in AUDITED):
         outcome = "ok" if by else AUDITED[to]
         notes = [
@@ -254,7 +256,7 @@ def entry(
         action=action,
         target=operation.engine or operation.connection,
         origin=by.origin if by else Origin(request_id=operation.request_id),
-        reason=operation.reason,
+        reason=by.reason if by and by.reason else operation.reason,
         outcome=outcome,
         before={"state": before} if before else {},
         after={"state": operation.state},

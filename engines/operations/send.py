@@ -179,7 +179,7 @@ def unread(error: errors.ApiError, operation: Operation, key: StoredKey, now: da
     """Say how to go on where the reading before the send failed: nothing was sent, so try until the deadline."""
     if isinstance(error, errors.KeyRejected | errors.EngineGone | errors.Refused):
         return classify(error, operation, key, 0)
-    answer = answer_of(error)
+    answer = errors.answer_of(error)
     if now >= operation.deadline_at:
         note = f"{error} It could not be read before its deadline, so this was not sent."
         return Outcome(State.FAILED, note, answer=answer, counts=False)
@@ -190,18 +190,14 @@ def unread(error: errors.ApiError, operation: Operation, key: StoredKey, now: da
     return Outcome(State.REQUESTED, note, max(wait, asked), answer, counts=False, alone=not of_all)
 
 
-def answer_of(error: errors.ApiError) -> dict[str, Any]:
-    return {"status": error.status, "code": error.code, "message": str(error), "raw": error.raw}
-
-
 def classify(error: errors.ApiError, operation: Operation, key: StoredKey, max_sends: int) -> Outcome:
     """Say what an error proves: not sent, refused, or nothing at all (RELIABILITY 3.5)."""
-    answer = answer_of(error)
+    answer = errors.answer_of(error)
     match error:
         case errors.NotSent() | errors.ApiBusy(status=429):
             return _again(operation, error, answer, max_sends)
         case errors.KeyRejected():
-            flag(key, str(error))
+            flag(key, str(error), answer)
             return Outcome(State.REFUSED, str(error), answer=answer)
         case errors.Refused(code="engine_offline") if INSIST in operation.parameters and was_taken(operation):
             return Outcome(State.UNKNOWN, f"{error} It is sent again when the engine is back.", answer=answer)

@@ -16,7 +16,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from engines import paid_clock
 from engines.bulk import Plan, call, failed, outcomes, plan, price, start, stop_the_rest
@@ -32,11 +32,12 @@ from engines.operations.moves import Decider
 from engines.operations.verbs import VERBS
 from engines.paid_clock import Overrun
 from engines.tickets import BulkTicket
+from engines.views.decide import Decision, deciding, go, reason_form
 from engines.views.extend import BALANCE_SECONDS, balance
 from engines.views.operate import ICONS, STEP_UP
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import is_recent, must_confirm, to_confirm
+from portal.accounts.confirmed import must_confirm
 from portal.accounts.models import Team
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -294,7 +295,6 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "proposals": proposals,
         "lapsed": many.lapsed(found, now) if found.verb in MONEY else 0,
         "proposed_cost": many.cost_of(proposals),
-        "proposed": many.digest(proposals),
         "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
         "not_asked": found.not_asked[:NOT_ASKED],
         "not_asked_more": max(0, len(found.not_asked) - NOT_ASKED),
@@ -309,29 +309,63 @@ def may_stop(role: str, found: Batch) -> bool:
     return may(role, cancel) or may(role, f"bulk-{found.verb}")
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def stop(request: PortalRequest, pk: str) -> HttpResponse:
     found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
     if not may_stop(request.membership.role, found):
         raise PermissionDenied
-    stopped = stop_the_rest(found, by=Decider(request.user, Origin.of(request)), now=clock.now())
-    messages.success(request, f"{stopped} that were not sent yet are cancelled. What was sent goes on.")
-    return redirect(reverse("batch", args=[found.pk]))
+
+    def carry_out(by: Decider) -> HttpResponse:
+        stopped = stop_the_rest(found, by=by, now=clock.now())
+        messages.success(request, f"{stopped} that were not sent yet are cancelled. What was sent goes on.")
+        return go(request, reverse("batch", args=[found.pk]))
+
+    asked = of_batch(
+        found,
+        title=f"Stop the rest: {found}",
+        button="Stop the rest",
+        icon="ban",
+        consequences=("What was not sent yet is cancelled. What was sent goes on.",),
+    )
+    return deciding(request, asked, reason_form(request), carry_out)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def approve(request: PortalRequest, pk: str) -> HttpResponse:
     """Approve all of a batch that waits for a second person, as it was shown to them."""
     found = get_object_or_404(Batch.objects.of(request.team), pk=pk)
-    proposals, by = many.waiting(found, clock.now()), Decider(request.user, Origin.of(request))
-    if not is_recent(request):
-        return to_confirm(request)
-    try:
-        lost = many.approve_all(proposals, request.POST.get("digest", ""), by=by, now=clock.now())
-    except NotApproved as refused:
-        messages.warning(request, str(refused))
-    else:
-        messages.success(request, f"{len(proposals) - len(lost)} of {len(proposals)} are approved and on their way.")
-        for name, why in lost[:SHOWN]:
-            messages.warning(request, f"{name}: {why}")
-    return redirect(reverse("batch", args=[found.pk]))
+    proposals = many.waiting(found, clock.now())
+
+    def carry_out(by: Decider) -> HttpResponse:
+        try:
+            lost = many.approve_all(proposals, request.POST.get("digest", ""), by=by, now=clock.now())
+        except NotApproved as refused:
+            messages.warning(request, str(refused))
+        else:
+            words = f"{len(proposals) - len(lost)} of {len(proposals)} are approved and on their way."
+            messages.success(request, words)
+            for name, why in lost[:SHOWN]:
+                messages.warning(request, f"{name}: {why}")
+        return go(request, reverse("batch", args=[found.pk]))
+
+    cost = amounts.dollars(many.cost_of(proposals))
+    asked = of_batch(
+        found,
+        title=f"Approve all {len(proposals)} for {cost}",
+        button=f"Approve all {len(proposals)} for {cost}",
+        icon="circle-check",
+        consequences=("Each is bought with the key of who asked, once its price and the limits are looked at again.",),
+        why_not="" if proposals or request.method == "POST" else "None of it waits for a second person any more.",
+        weighs_much=True,
+        kept={"digest": request.POST.get("digest", many.digest(proposals))},
+        details="operations/_proposed.html",
+        facts={"proposals": proposals},
+    )
+    return deciding(request, asked, reason_form(request), carry_out)
+
+
+def of_batch(found: Batch, **words: Any) -> Decision:
+    asked = f"Asked by {found.requested_name}: {found.reason}"
+    return Decision(place=str(found), back=reverse("batch", args=[found.pk]), about=asked, **words)

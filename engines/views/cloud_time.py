@@ -6,44 +6,43 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from engines.access import operation_for
 from engines.enums import MONEY, OPEN, State, Verb
+from engines.forms import ReasonForm
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.buy import cancel as take_back
 from engines.money.checks import coverage
 from engines.money.choices import Choice
-from engines.money.forms import LimitsForm, ReasonForm
-from engines.money.models import Ceiling, Evidence, Limits, Outcome
+from engines.money.models import Evidence, Outcome
 from engines.money.reconcile import OwnWord, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
 from engines.operations.verbs import blocker
 from engines.paid_clock import BANDS, tone
 from engines.restored import restored_at
+from engines.views.decide import Decision, deciding, go, on_cloud_time, reason_form
 from engines.views.fleet import automation_silence
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import is_recent, must_confirm, recently_confirmed, to_confirm
-from portal.accounts.models import Team
+from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
-from portal.live.bus import publish
 from portal.query import links, page_of
 from portal.vault.models import Connection
 
 PAGE = 25
 CHECKS = 50
 LOOKED_BACK = timedelta(days=31)
+REJECTED = timedelta(days=1)  # so long it is shown
+UNSENT = (State.REQUESTED, State.CHECKING)
 LAST = datetime.max.replace(tzinfo=UTC)
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
 
@@ -82,6 +81,7 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
         "proposals": proposals(request, now),
+        "rejected": rejected(request, now),
         "unclear": unclear(request, now),
         "checks": checks(request),
         "coverage": coverage(request.team, now),
@@ -89,9 +89,6 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
         "checked": DayCheck.objects.of(request.team).order_by("-read_at").first(),
         "freeze": limits.freeze_of(request.team),
         "tiles": tiles(request, now),
-        "limits_form": LimitsForm.showing(limits.limits_of(request.team), **bounds(request)),
-        "ceiling": limits.ceiling_of(request.team),
-        "ceiling_form": ceiling_form(request),
         "may_ceiling": may(request.membership.role, "cloud-time-ceiling"),
         "may_act": may(request.membership.role, "engine-extend"),
         "may_limit": may(request.membership.role, "cloud-time-limits"),
@@ -164,6 +161,12 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
+def rejected(request: PortalRequest, now: datetime) -> list[Proposal]:
+    """Return what was rejected of late: who asked for it reads here why."""
+    rows = Proposal.objects.of(request.team).filter(state=Proposal.State.REJECTED, decided_at__gt=now - REJECTED)
+    return list(rows.select_related("engine", "requested_by", "decided_by").order_by("-decided_at")[:PAGE])
+
+
 def unclear(request: PortalRequest, now: datetime) -> list[Operation]:
     """Return the purchases that only a person can settle, and those that are unknown for long."""
     rows = Operation.objects.of(request.team).filter(verb__in=MONEY).select_related("engine", "extension")
@@ -199,23 +202,59 @@ def sheet_of(request: PortalRequest) -> HttpResponse:
     return response
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
     """Approve or reject a purchase that waits for a second person."""
-    rows = Proposal.objects.of(request.team).select_related("engine", "requested_by")
-    proposal, by = get_object_or_404(rows, pk=pk), Decider(request.user, Origin.of(request))
-    try:
-        if step == "reject":
-            approve.reject(proposal, request.POST.get("reason", "").replace("\0", ""), by=by, now=clock.now())
+    rows = Proposal.objects.of(request.team).select_related("engine", "requested_by", "key")
+    proposal = get_object_or_404(rows, pk=pk)
+
+    def carry_out(by: Decider) -> HttpResponse:
+        try:
+            if step == "approve":
+                operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=clock.now())
+                return go(request, reverse("operation", args=[operation.pk]))
+            approve.reject(proposal, by=by, now=clock.now())
             messages.success(request, "Rejected. Nothing was bought.")
-        elif not is_recent(request):
-            return to_confirm(request)
-        else:
-            operation = approve.approve(proposal, request.POST.get("digest", ""), by=by, now=clock.now())
-            return _go(request, reverse("operation", args=[operation.pk]))
-    except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
-        messages.warning(request, f"Not approved. {refused}")
-    return _go(request, reverse("cloud-time"))
+        except (approve.NotApproved, limits.Frozen, limits.OverLimit, Busy) as refused:
+            messages.warning(request, f"Not approved. {refused}")
+        return go(request, reverse("cloud-time"))
+
+    asked = approving(request, proposal) if step == "approve" else rejecting(request, proposal)
+    return deciding(request, asked, reason_form(request), carry_out)
+
+
+def approving(request: PortalRequest, proposal: Proposal) -> Decision:
+    cost = amounts.dollars(approve.wanted(proposal).cost)
+    refused = approve.why_not(proposal, proposal.digest, request.user, clock.now())
+    return on_cloud_time(
+        title=f"Approve {cost}",
+        button=f"Approve {cost}",
+        consequences=("It is bought with the key of who asked, once price and limits are looked at again.",),
+        why_not=refused if request.method != "POST" else "",
+        weighs_much=True,
+        kept={"digest": request.POST.get("digest", proposal.digest)},
+        **about(request, proposal),
+    )
+
+
+def rejecting(request: PortalRequest, proposal: Proposal) -> Decision:
+    decided = proposal.state != Proposal.State.WAITING and request.method != "POST"
+    verb = "Withdraw" if proposal.requested_by_id == request.user.pk else "Reject"
+    return on_cloud_time(
+        title=f"{verb} {amounts.dollars(approve.wanted(proposal).cost)}",
+        button=f"{verb} it",
+        icon="x",
+        consequences=("Nothing is bought.",),
+        why_not=f"It is {proposal.get_state_display().lower()}." if decided else "",
+        **about(request, proposal),
+    )
+
+
+def about(request: PortalRequest, proposal: Proposal) -> dict[str, Any]:
+    """Return what a dialog shows of a purchase that waits."""
+    facts = {"proposal": proposal, "quote": approve.wanted(proposal), "zone": choices.zone_of(request)}
+    return {"about": f"Asked by {proposal.requested_by}", "details": "cloud_time/_proposal.html", "facts": facts}
 
 
 @require_POST
@@ -225,94 +264,43 @@ def settle(request: PortalRequest, pk: str) -> HttpResponse:
     form, applied = ReasonForm(request.POST), request.POST.get("applied")
     if not form.is_valid() or applied not in ("yes", "no"):
         messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
-        return _go(request, reverse("operation", args=[found.pk]))
+        return go(request, reverse("operation", args=[found.pk]))
     if must_confirm(request):
         messages.warning(request, "Nothing was done: confirm that it is you first. What you have entered stays.")
-        return _go(request, f"{reverse('operation', args=[found.pk])}?{urlencode(form.cleaned_data)}")
+        return go(request, f"{reverse('operation', args=[found.pk])}?{urlencode(form.cleaned_data)}")
     try:
-        by = Decider(request.user, Origin.of(request))
-        resolve(found, applied=applied == "yes", reason=form.cleaned_data["reason"], by=by)
+        by = Decider(request.user, Origin.of(request), form.cleaned_data["reason"])
+        resolve(found, applied=applied == "yes", by=by)
     except OwnWord as refused:
         messages.warning(request, str(refused))
     except (Moved, ValueError):
         messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
-    return _go(request, reverse("operation", args=[found.pk]))
+    return go(request, reverse("operation", args=[found.pk]))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def cancel(request: PortalRequest, pk: str) -> HttpResponse:
     """Take a purchase back that was not sent yet."""
     found = operation_for(request, pk)
-    try:
-        take_back(found, by=Decider(request.user, Origin.of(request)))
-    except (Moved, ValueError):
-        messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
-    return _go(request, reverse("operation", args=[found.pk]))
+    url = reverse("operation", args=[found.pk])
 
+    def carry_out(by: Decider) -> HttpResponse:
+        try:
+            take_back(found, by=by)
+        except (Moved, ValueError):
+            messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
+        return go(request, url)
 
-@require_POST
-def freeze(request: PortalRequest) -> HttpResponse:
-    """Stop all spending of the team from now on, or let it go on. The freeze of everybody is not the team's."""
-    form, by = ReasonForm(request.POST), Decider(request.user, Origin.of(request))
-    if not form.is_valid():
-        messages.warning(request, "Say why. Nothing was changed.")
-    elif request.POST.get("lift") == "yes" and not is_recent(request):  # stopping is for anybody, at once
-        return to_confirm(request)
-    elif request.POST.get("lift") == "yes":
-        limits.thaw(request.team, form.cleaned_data["reason"], by)
-    else:
-        limits.freeze(request.team, form.cleaned_data["reason"], by, clock.now())
-    return _go(request, reverse("cloud-time"))
-
-
-@recently_confirmed
-@require_POST
-@transaction.atomic
-def set_limits(request: PortalRequest) -> HttpResponse:
-    """Set the limits: an admin to anything, Billing up to the ceiling."""
-    Team.objects.select_for_update(no_key=True).get(pk=request.team.pk)
-    return amend(request, LimitsForm(request.POST, **bounds(request)), Limits, "cloudtime.limits")
-
-
-@recently_confirmed
-@require_POST
-@transaction.atomic
-def set_ceiling(request: PortalRequest) -> HttpResponse:
-    """Set how far Billing may raise each limit."""
-    return amend(request, LimitsForm(request.POST, prefix="ceiling"), Ceiling, "cloudtime.ceiling")
-
-
-def ceiling_form(request: PortalRequest) -> LimitsForm:
-    shown = limits.ceiling_of(request.team) or limits.limits_of(request.team)
-    return LimitsForm.showing(shown, prefix="ceiling")
-
-
-def bounds(request: PortalRequest) -> dict[str, Any]:
-    """Return what LimitsForm needs to hold this person to the ceiling; nothing for an admin."""
-    if may(request.membership.role, "cloud-time-ceiling"):
-        return {}
-    return {"current": limits.limits_of(request.team), "ceiling": limits.ceiling_of(request.team)}
-
-
-def amend(request: PortalRequest, form: LimitsForm, kind: type[Limits] | type[Ceiling], action: str) -> HttpResponse:
-    if not form.is_valid():
-        wrong = "; ".join(f"{form.fields[name].label}: {errors.as_text()}" for name, errors in form.errors.items())
-        messages.warning(request, f"Nothing was changed. {wrong}")
-        return _go(request, reverse("cloud-time"))
-    earlier = kind.objects.of(request.team).first() or (Limits(team=request.team) if kind is Limits else None)
-    before = shown(earlier) if earlier else {}
-    after = shown(kind.objects.of(request.team).update_or_create(team=request.team, defaults=form.amounts())[0])
-    origin = Origin.of(request)
-    facts: dict[str, Any] = {"before": before, "after": after}
-    record(team=request.team, actor=request.user, action=action, target=request.team, origin=origin, **facts)
-    publish(request.team.pk, "cloudtime")
-    messages.success(request, "Saved. It holds from now on.")
-    return _go(request, reverse("cloud-time"))
-
-
-def shown(row: Any) -> dict[str, str]:
-    return {name: str(LimitsForm.showing(row).initial[name]) for name in LimitsForm.base_fields}
-
-
-def _go(request: PortalRequest, url: str) -> HttpResponse:
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
+    late = found.verb not in MONEY or found.state not in UNSENT
+    asked = Decision(
+        title=f"Cancel: {found}",
+        button="Cancel it",
+        place=str(found),
+        back=url,
+        icon="ban",
+        about=f"Asked by {found.requested_name}: {found.reason}",
+        consequences=("It is not sent, and nothing is charged.",),
+        why_not=f"It stands at “{found.get_state_display()}”." if late and request.method != "POST" else "",
+    )
+    return deciding(request, asked, reason_form(request), carry_out)

@@ -1,5 +1,6 @@
 """New engines. On a host of one's own: a command with a key of its own, shown once, and a page that waits for it."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -8,6 +9,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import client_for, key_of
 from engines.api import errors
+from engines.api.advice import went_wrong
 from engines.api.client import MadeKey
 from engines.creating.forms import HostForm, issue
 from engines.creating.installing import command
@@ -67,7 +69,7 @@ def asking(request: PortalRequest, form: HostForm, status: int = 200, **extra: A
 def shown(request: PortalRequest, form: HostForm, key: StoredKey) -> HttpResponse:
     """Make the engine's key and show it in its command: on this page, and never again."""
     connection, name = key.connection, form.cleaned_data["name"]
-    context: dict[str, Any] = {"name": name, "connection": connection, "command": None, "problem": ""}
+    context: dict[str, Any] = {"name": name, "connection": connection, "command": None, "problem": "", "wrong": None}
     try:
         with client_for(key, timeout=SECONDS) as client:
             context["command"] = command(client, connection.base_url, name)
@@ -78,9 +80,13 @@ def shown(request: PortalRequest, form: HostForm, key: StoredKey) -> HttpRespons
                 context["made"] = made = client.make_key(label, SCOPES, once=str(form.cleaned_data["ticket"]))
             except errors.ApiError as error:
                 outcome, context["problem"] = why_none(error, label)
+                wrong = went_wrong(errors.answer_of(error))
+                if wrong and outcome == "unknown":  # nobody is told to try again what may have happened
+                    wrong = replace(wrong, advice="")
+                context["wrong"] = wrong
                 tell(request, key, "enginekey.made", form, label, outcome=outcome, note=str(error))
                 if error.status == 401:
-                    flag(key, str(error))
+                    flag(key, str(error), errors.answer_of(error))
             else:
                 tell(request, key, "enginekey.made", form, label, made=made)
     except Sealed as error:

@@ -15,7 +15,8 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import client_for, engine_for, key_of, note_refusal, why_not
-from engines.api.errors import ApiError
+from engines.api.advice import went_wrong
+from engines.api.errors import ApiError, answer_of
 from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation, Proposal
 from engines.money import amounts, approve, choices, limits
@@ -227,7 +228,7 @@ def money(key: StoredKey | None, paid: PaidTime | None, quote: Quote | None) -> 
 
 
 def balance(key: StoredKey | None, cost: int) -> dict[str, Any]:
-    """Return the balance before and after, where the API says and the person's key may know."""
+    """Return the balance before and after, where the API says and the person's key may know; else what went wrong."""
     if key is None or not BALANCE_SCOPES & set(key.scopes):
         return {}
     try:
@@ -236,7 +237,8 @@ def balance(key: StoredKey | None, cost: int) -> dict[str, Any]:
     except (ApiError, Sealed) as error:
         note_refusal(key, error)
         log.info("no balance from %s: %s", key.connection.base_url, error)
-        return {}
+        has_none = isinstance(error, ApiError) and error.status in (404, 405)
+        return {} if has_none else {"no_balance": went_wrong(answer_of(error))}
     if found is None:
         return {}
     return {"balance": found, "left": found - cost, "is_short": found < cost}

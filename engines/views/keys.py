@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from engines import keys as use
 from engines.access import client_for, client_to
 from engines.api import errors
+from engines.api.advice import went_wrong
 from engines.forms import KeyForm
 from engines.keys import Examined, abilities, examine
 from portal.accounts.access import may
@@ -88,7 +89,8 @@ def keep(request: PortalRequest, connection: Connection, form: KeyForm, earlier:
     except errors.ApiError as error:
         facts: dict[str, Any] = {"origin": Origin.of(request), "outcome": "refused", "reason": str(error)}
         record(team=request.team, actor=request.user, action="key.not_stored", target=connection, **facts)
-        form.add_error("secret", f"{error} The key was not stored." + (f" {earlier} stays." if earlier else ""))
+        form.add_error("secret", "The key was not stored." + (f" {earlier} stays." if earlier else ""))
+        form.answer = errors.answer_of(error)
         return False
     rotates = earlier is not None and request.POST.get("how") == "rotate"
     save(request, connection, secret, form.cleaned_data["label"], found, rotates)
@@ -140,9 +142,10 @@ def test(request: PortalRequest, key: UUID) -> HttpResponse:
         with client_for(row) as client:
             found = examine(client)
     except (errors.KeyRejected, Sealed) as error:
-        flag(row, str(error))
+        flag(row, str(error), errors.answer_of(error))
         messages.error(request, str(error))
     except errors.ApiError as error:
+        StoredKey.objects.of(request.team).filter(pk=row.pk).update(last_answer=errors.answer_of(error))
         messages.warning(request, f"{error} Nothing is known about the key that was not known before.")
     else:
         checked(row, found.scopes, found.refused_reads, by=request.user, origin=Origin.of(request))
@@ -168,29 +171,32 @@ def revoke(request: PortalRequest, key: UUID) -> HttpResponse:
     """Take a key out of the vault and, if its owner says so, have the API refuse it too."""
     row = key_for(request, key)
     mine = row.user_id == request.user.pk
-    if request.method == "POST" and end(request, row, at_api=mine and request.POST.get("where") == "api"):
-        return redirect("keys")
+    trouble: Exception | None = None
+    if request.method == "POST":
+        trouble = end(request, row, at_api=mine and request.POST.get("where") == "api")
+        if trouble is None:
+            return redirect("keys")
     context = {
         "key": row,
         "mine": mine,
         "open": use.open_with(row),
         "reads": row.retired_at is None and use.reads_for_team(row),
         "at_api": mine and use.may_revoke_at_api(row),
+        "wrong": went_wrong(errors.answer_of(trouble)) if trouble else None,
     }
     return render(request, "keys/revoke.html", context, status=409 if request.method == "POST" else 200)
 
 
-def end(request: PortalRequest, row: StoredKey, *, at_api: bool) -> bool:
-    """End the key; say whether it is gone."""
+def end(request: PortalRequest, row: StoredKey, *, at_api: bool) -> Exception | None:
+    """End the key; return what was in the way if it is still here."""
     origin = Origin.of(request)
     try:
         if at_api:
             use.revoke_at_api(row, by=request.user, origin=origin)
     except (errors.ApiError, Sealed) as error:
-        messages.error(request, f"{error} It is not certain that the API refuses the key now, so it is still here.")
-        return False
+        return error
     name = str(row)
     remove(row, by=request.user, origin=origin)
     where = "The API refuses it from now on." if at_api else "The API still takes it, until it is revoked there."
     messages.success(request, f"{name} is removed. {where}")
-    return True
+    return None

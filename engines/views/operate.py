@@ -163,8 +163,10 @@ def renewed(form: ConfirmForm, request: PortalRequest, engine: Engine, verb: Ver
 def dialog(
     request: PortalRequest, engine: Engine, verb: Verb, form: ConfirmForm, status: int = 200, **extra: Any
 ) -> HttpResponse:
+    no_releases = None
     if isinstance(form, UpdateForm):
-        form.offer(releases_of(key_of(request, engine.connection)))
+        releases, no_releases = releases_of(key_of(request, engine.connection))
+        form.offer(releases)
     workers = workers_of(engine)
     running = [worker for worker in workers if worker.busy]
     seen = seen_at(engine, engine.connection)
@@ -189,6 +191,7 @@ def dialog(
         "is_stale": clock.now() - seen > STALE_AFTER,
         "why_not": "" if request.method == "POST" else refusal(request, engine, verb),
         "must_confirm": verb in STEP_UP and must_confirm(request),
+        "no_releases": no_releases,
         **extra,
     }
     return render(request, "engines/_dialog.html" if request.htmx else "engines/operate.html", context, status=status)

@@ -12,11 +12,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import WRITES, client_for, key_of, note_refusal
-from engines.api.errors import ApiError
+from engines.api.advice import WentWrong, went_wrong
+from engines.api.errors import ApiError, answer_of
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Batch, Operation, Proposal
 from engines.money import amounts, approve, limits, many
-from engines.money.buy import rent
+from engines.money.buy import earlier_order, rent
 from engines.money.offers import Offer, offers
 from engines.money.order import Order, Orders
 from engines.operations.request import Changed
@@ -47,7 +48,7 @@ COLUMNS = {
 def types(request: PortalRequest) -> HttpResponse:
     """What can be rented, filtered and sorted as the address says."""
     connection, key = place(request)
-    found, problem = on_offer(key)
+    found, wrong = on_offer(key)
     shown = sorted(filtered(found, request), key=lambda offer: (not offer.is_available, offer.price, offer.id))
     sort = request.GET.get("sort", "")
     if column := COLUMNS.get(sort.removeprefix("-")):
@@ -55,7 +56,7 @@ def types(request: PortalRequest) -> HttpResponse:
     context = {
         "connection": connection,
         "connections": Connection.objects.of(request.team).order_by("pk"),
-        "problem": problem,
+        "wrong": wrong,
         "is_empty": not found,
         "offers": [{"offer": offer, "url": link(connection, offer)} for offer in shown[:MOST]],
         "left_out": max(len(shown) - MOST, 0),
@@ -75,17 +76,17 @@ def place(request: PortalRequest) -> tuple[Connection | None, StoredKey | None]:
     return found, key_of(request, found) if found else None
 
 
-def on_offer(key: StoredKey | None) -> tuple[list[Offer], str]:
-    """Ask the API what can be rented. Return that, and what is wrong, in words."""
+def on_offer(key: StoredKey | None) -> tuple[list[Offer], WentWrong | None]:
+    """Ask the API what can be rented. Return that, and what went wrong."""
     if key is None:
-        return [], "You have no key for this API yet. Add one on the Keys page."
+        return [], WentWrong("You have no key for this API yet.", "Add one on the Keys page.", "")
     try:
         with client_for(key, timeout=SECONDS) as client:
-            return offers(client.instance_types()), ""
+            return offers(client.instance_types()), None
     except (ApiError, Sealed) as error:
         note_refusal(key, error)
         log.info("no machines from %s: %s", key.connection.base_url, error)
-        return [], str(error)
+        return [], went_wrong(answer_of(error))
 
 
 def filtered(found: list[Offer], request: PortalRequest) -> list[Offer]:
@@ -142,20 +143,26 @@ def order(request: PortalRequest) -> HttpResponse:
 
 def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
     """Ask for name and hours, and show the cost once both are there."""
-    found, problem = on_offer(key)
+    found, wrong = on_offer(key)
     offer = next((offer for offer in found if offer.id == request.GET.get("offer")), None)
     if offer is None or not offer.is_available:
-        messages.warning(request, problem or "That machine is not on offer now. Choose another.")
+        messages.warning(request, wrong.words if wrong else "That machine is not on offer now. Choose another.")
         return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
     machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
+    earlier = earlier_order(request.GET.get("retry_of", ""), request.team)
     if not machine.is_bound or not machine.is_valid():
-        return render(request, "creating/machine.html", {"connection": key.connection, "offer": offer, "form": machine})
+        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier}
+        return render(request, "creating/machine.html", context)
     facts = {
         name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
     }
-    one = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], **facts)
-    wanted = Orders(one, machine.cleaned_data["number"])
-    return page(request, key, wanted, OrderForm(initial={"order": wanted.sign(key.connection, request.user)}))
+    number = machine.cleaned_data["number"]
+    # Several machines are no second try of one.
+    retry_of = str(earlier.pk) if earlier and number == 1 else ""
+    one = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], retry_of=retry_of, **facts)
+    signed = Orders(one, number).sign(key.connection, request.user)
+    said = {"order": signed, "reason": earlier.operation.reason if earlier else ""}
+    return page(request, key, Orders(one, number), OrderForm(initial=said))
 
 
 def page(

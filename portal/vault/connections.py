@@ -43,7 +43,7 @@ def change(connection: Connection, name: str, url: str, *, by: User, origin: Ori
         dropped = _drop_keys(row, by, origin, "The connection leads to another address now.")
         # What was read came from the old address: read the new one anew, and say nothing of the old one's failures.
         row.refreshed_at = row.refresh_due_at = row.failing_since = None
-        row.last_error = ""
+        row.last_error, row.last_answer = "", {}
     row.name, row.base_url = name, url
     row.save()
     _record(row, "connection.changed", by, origin, before=before, after=after, keys_dropped=dropped)

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hmac
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -94,14 +94,14 @@ def checked(row: StoredKey, scopes: list[str], refused_reads: Sequence[str], *, 
     """Keep what the API says the key may do, now that somebody has tried it. Audited as key.tested."""
     before = {"scopes": row.scopes, "working": not row.last_error}
     _found(row, scopes, refused_reads)
-    row.save(update_fields=["scopes", "refused_reads", "checked_at", "last_error", "failing_since"])
+    row.save(update_fields=["scopes", "refused_reads", "checked_at", "last_error", "last_answer", "failing_since"])
     after = {"scopes": scopes, "working": True}
     record(team=row.team, actor=by, action="key.tested", target=row, origin=origin, before=before, after=after)
 
 
 def _found(row: StoredKey, scopes: list[str], refused_reads: Sequence[str]) -> None:
     row.scopes, row.refused_reads, row.checked_at = scopes, list(refused_reads), timezone.now()
-    row.last_error, row.failing_since = "", None
+    row.last_error, row.last_answer, row.failing_since = "", {}, None
 
 
 @transaction.atomic
@@ -132,8 +132,10 @@ def current_keys(team: Team) -> QuerySet[StoredKey]:
 
 
 @transaction.atomic
-def flag(used: StoredKey, error: str) -> None:
+def flag(used: StoredKey, error: str, answer: Mapping[str, Any] | None = None) -> None:
     """Keep what the API said of the key, "" if it took it; not if its owner has replaced it since it was used.
+
+    `answer` is the whole of it, redacted.
 
     That a key begins to be refused is audited (key.refused).
     """
@@ -141,12 +143,14 @@ def flag(used: StoredKey, error: str) -> None:
         return
     row = StoredKey.objects.filter(pk=used.pk, fingerprint=used.fingerprint)
     if not error:
-        row.update(last_error="", failing_since=None)
-    elif row.filter(last_error="").update(last_error=error[:300], failing_since=timezone.now()):
+        row.update(last_error="", last_answer={}, failing_since=None)
+        return
+    said = {"last_error": error[:300], "last_answer": answer or {}}
+    if row.filter(last_error="").update(**said, failing_since=timezone.now()):
         facts: dict[str, Any] = {"owner": str(used.user), "said": error[:300]}
         record(team=used.team, actor=None, action="key.refused", target=used, outcome="refused", **facts)
     else:
-        row.update(last_error=error[:300])
+        row.update(**said)
 
 
 def unseal(stored: StoredKey) -> Secret:

@@ -23,6 +23,7 @@ class Connection(models.Model):
     refresh_lease_until = models.DateTimeField(null=True)  # held on where the requests of a reading have to last longer
     refreshed_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
+    last_answer = models.JSONField(default=dict)  # the API's, where it answered at all; redacted
     failing_since = models.DateTimeField(null=True)
     skew = models.IntegerField(null=True)  # seconds by which the API's clock is ahead of ours, when last read
 
@@ -65,6 +66,7 @@ class StoredKey(models.Model):
     checked_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
+    last_answer = models.JSONField(default=dict)  # to that, or to the last test that came to nothing; redacted
     failing_since = models.DateTimeField(null=True)
     told_at = models.DateTimeField(null=True)  # when its owner was written to about that
     created_at = models.DateTimeField(auto_now_add=True)

@@ -83,28 +83,28 @@ def many(world, visitor):
         words |= {"despite": True} if page.locator("[name=despite]").count() else {}
         words |= {"typed": f"{verb} 1"} if page.locator("[name=typed]").count() else {}
         visitor.send(address, path, **words)
-    visitor.send(f"/batches/{world.batch.pk}/", f"/batches/{world.batch.pk}/stop/")
-    visitor.send(f"/batches/{world.purchases.pk}/", f"/batches/{world.purchases.pk}/approve/")
+    visitor.decide(f"/batches/{world.batch.pk}/", f"/batches/{world.batch.pk}/stop/")
+    visitor.decide(f"/batches/{world.purchases.pk}/", f"/batches/{world.purchases.pk}/approve/")
 
 
 def operations(world, visitor):
     for state, step in ((State.STUCK, "keep-waiting"), (State.NEEDS_ATTENTION, "close"), (State.WAITING, "cancel")):
         path = f"/operations/{world.operations[state].pk}/"
-        visitor.send(path, f"{path}{step}/")
+        visitor.decide(path, f"{path}{step}/")
     path = f"/operations/{world.own_unclear.pk}/"
-    visitor.send(path, f"{path}send-again/")
+    visitor.decide(path, f"{path}send-again/")
 
 
 def money(world, visitor):
-    visitor.send("/cloud-time/", f"/cloud-time/{world.proposal.pk}/reject/")
-    visitor.send("/cloud-time/", f"/cloud-time/{world.second.pk}/approve/")
-    visitor.send(f"/operations/{world.cancellable.pk}/", f"/cloud-time/{world.cancellable.pk}/cancel/")
+    visitor.decide("/cloud-time/", f"/cloud-time/{world.proposal.pk}/reject/")
+    visitor.decide("/cloud-time/", f"/cloud-time/{world.second.pk}/approve/")
+    visitor.decide(f"/operations/{world.cancellable.pk}/", f"/cloud-time/{world.cancellable.pk}/cancel/")
     path = f"/cloud-time/{world.unclear.pk}/resolve/"
     visitor.send(f"/operations/{world.unclear.pk}/", path, button="no", reason="Their list, entry 4711")
     for _ in ("stop", "go on"):
-        visitor.send("/cloud-time/", "/cloud-time/freeze/", reason="Invoice")
-    visitor.send("/cloud-time/", "/cloud-time/limits/", user_day="400")
-    visitor.send("/cloud-time/", "/cloud-time/ceiling/", ceiling__user_day="500")
+        visitor.decide("/cloud-time/", "/cloud-time/freeze/")
+    visitor.decide("/cloud-time/", "/cloud-time/limits/", user_day="400")
+    visitor.decide("/cloud-time/", "/cloud-time/ceiling/", user_day="500")
 
 
 def keys(world, visitor):

@@ -89,6 +89,13 @@ class Visitor:
         self.fill(self.page.locator("dialog[open] form[method=post]").last, **words)
         self.page.wait_for_url(re.compile("/operations/|/cloud-time/"))
 
+    def decide(self, address, action, **words):
+        """Open the dialog of a decision from its page, be asked why, and decide."""
+        self.page.goto(address)
+        self.page.locator(f'a[href="{action}"]').first.click()
+        self.fill(self.page.locator("dialog[open] form[method=post]"), reason="As agreed", **words)
+        self.page.locator("dialog:not([open])").wait_for(state="attached")
+
     def fill(self, form, button=None, **words):
         for name, value in words.items():
             field = form.locator(f'[name="{name.replace("__", "-")}"]').first

@@ -114,6 +114,8 @@ def test_a_key_that_may_make_none_is_told_what_to_do(browser, connection, ada, t
     page = browser.post(URL, form_of(browser))
     assert "lacks the scope apikeys:write (403)" in words(page)
     assert "INFERENCE_API_KEY='YOUR_KEY'" in shown(page)
+    assert "What you can do: Your key lacks a scope that this needs." in words(page)
+    assert "What the API answered, word for word (keys masked) HTTP 403" in words(page)
     assert (made().count(), [one[0] for one in told("enginekey.made")]) == (0, ["refused"])
     assert StoredKey.objects.get().last_error == ""
 
@@ -151,6 +153,7 @@ def test_a_lost_answer_is_said_to_be_unknown_and_not_asked_again(browser, monkey
     monkeypatch.setattr(EnginesClient, "make_key", lose)
     page = browser.post(URL, form_of(browser))
     assert "Whether a key was made is not known. Look for “engine rack-9”" in words(page)
+    assert "What you can do" not in words(page)
     assert (len(asked), told("enginekey.made")[0][0]) == (1, "unknown")
 
 

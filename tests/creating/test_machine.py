@@ -258,7 +258,7 @@ def test_without_books_a_machine_that_is_lost_is_settled_by_a_person(asked, now,
     TheirEngine.objects.update(deleted_at=timezone.now())
     unclear = later(now, asked, seconds=6)
     assert (unclear.state, unclear.extension.outcome) == ("needs_attention", "ambiguous")
-    resolve(unclear, applied=False, reason="their entry 12 was given back", by=Decider(ada, ORIGIN))
+    resolve(unclear, applied=False, by=Decider(ada, ORIGIN, "their entry 12 was given back"))
     assert fresh(asked).extension.outcome == "resolved_not_applied"
     TheirEntry.objects.filter(kind=EntryKind.CREATE).delete()  # as was found
 

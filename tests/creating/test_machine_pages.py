@@ -13,8 +13,11 @@ from django.utils import timezone
 from engines.controlplane import keys
 from engines.controlplane.providers.base import Unclear
 from engines.models import Operation
-from engines.money.models import Freeze, Limits, Proposal
+from engines.money.approve import approve
+from engines.money.models import MAY_TRY_AGAIN, Extension, Freeze, Limits, Outcome, Proposal
+from engines.operations.moves import Decider
 from portal.audit.models import Entry
+from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
 from portal.vault.models import StoredKey
 from tests.controlplane.cloud import TYPES
@@ -49,7 +52,10 @@ def rows(page):
     return [(one["offer"].instance_type, one["offer"].region, one["offer"].price) for one in page.context["offers"]]
 
 
-def cost(browser, offer="local/cpu-2/here/on_demand", name="burst", hours="3"):
+OFFER = "local/cpu-2/here/on_demand"
+
+
+def cost(browser, offer=OFFER, name="burst", hours="3"):
     return browser.get(f"{URL}?{urlencode({'offer': offer, 'name': name, 'hours': hours})}")
 
 
@@ -251,6 +257,71 @@ def test_above_the_limit_it_waits_for_somebody_else(browser, client_of, bill, ac
     assert (Operation.objects.count(), Proposal.objects.count()) == (0, 1)
     shown = words(client_of(bill).get("/cloud-time/"))
     assert f"A new machine, {page.context['order'].name} : 2 vCPUs in local/here, for 3 h." in shown
+
+
+def ended(outcome="not_sent", state="cancelled"):
+    found = Operation.objects.get()
+    Operation.objects.filter(pk=found.pk).update(state=state, next_at=None, finished_at=timezone.now())
+    Extension.objects.filter(pk=found.pk).update(outcome=outcome)
+    return found
+
+
+def again(browser, found):
+    link = re.search(r'href="([^"]+retry_of=[^"]+)"', browser.get(f"/operations/{found.pk}/").content.decode())
+    return html.unescape(link[1]) if link else ""
+
+
+@pytest.mark.parametrize("outcome", sorted(MAY_TRY_AGAIN))
+def test_what_was_certainly_not_charged_is_ordered_again_as_it_was(browser, outcome):
+    browser.post(URL, form_of(cost(browser, name="burst-in-oslo")))
+    first = ended(outcome)
+    page = browser.get(again(browser, first))
+    order = page.context["order"]
+    assert (order.given_name, order.hours, order.offer) == ("burst-in-oslo", 3, "local/cpu-2/here/on_demand")
+    assert "more room</textarea>" in page.content.decode()
+    assert order.name != first.engine_name
+    browser.post(URL, form_of(page))
+    second = Operation.objects.exclude(pk=first.pk).get()
+    assert (second.retry_of, second.extension.retry_of.pk) == (first, first.pk)
+    assert str(first.pk) in browser.get(f"/operations/{second.pk}/").content.decode()
+    assert str(second.pk) in browser.get(f"/operations/{first.pk}/").content.decode()
+
+
+@pytest.mark.parametrize("outcome", sorted({*Outcome.values, ""} - MAY_TRY_AGAIN))
+def test_what_may_have_been_charged_is_not(browser, outcome):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended(outcome, "failed")
+    assert again(browser, first) == ""
+    page = browser.get(f"{URL}?{urlencode({'offer': OFFER, 'name': 'burst', 'hours': 3, 'retry_of': first.pk})}")
+    assert page.context["order"].retry_of == ""
+
+
+def test_nor_is_what_is_open(browser):
+    browser.post(URL, form_of(cost(browser)))
+    assert again(browser, ended("refused", "unknown")) == ""
+
+
+def test_billing_is_told_that_it_orders_no_machines(browser, client_of, bill):
+    browser.post(URL, form_of(cost(browser)))
+    shown = client_of(bill).get(f"/operations/{ended().pk}/")
+    assert "Order again Your role (Billing) may not do this." in words(shown)
+
+
+def test_what_is_ordered_again_with_another_name_stays_linked(browser):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended()
+    shown = browser.get(again(browser, first).replace("name=burst&", "")).content.decode()
+    assert f'name="retry_of" value="{first.pk}"' in shown
+
+
+def test_what_a_second_person_approves_stays_linked(browser, acme, bill):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended()
+    Limits.objects.create(team=acme, approval_cost=1)
+    browser.post(URL, form_of(browser.get(again(browser, first))))
+    proposal = Proposal.objects.get()
+    made = approve(proposal, proposal.digest, by=Decider(bill, Origin(), "go"), now=timezone.now())
+    assert made.retry_of == first
 
 
 def test_an_order_on_its_way_is_in_the_list_of_operations(browser):

@@ -18,6 +18,8 @@ from tests.clock import NOON as NOW
 from tests.clock import Clock
 from tests.engines.scripted_api import ScriptedApi
 
+WHY = {"reason": "it lost the first one"}  # of a decision
+
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch):

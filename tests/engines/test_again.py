@@ -13,7 +13,7 @@ from engines.operations.request import request
 from portal import clock
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
-from tests.engines.conftest import NOW, dto, put, read, wish
+from tests.engines.conftest import NOW, WHY, dto, put, read, wish
 
 pytestmark = pytest.mark.django_db
 PARAMETERS = {"update": {"version": "v2.0.0", "from": "v1.0.0"}, "rename": {"name": "rack-9", "from": "gpu-1"}}
@@ -141,7 +141,7 @@ def test_a_stop_of_an_offline_engine_lists_what_is_cut(adas, stuck, acme_connect
 
 
 def test_one_can_stop_watching_a_stuck_drain_and_nothing_is_sent(adas, stuck, api):
-    adas.post(f"/operations/{stuck.pk}/close/")
+    adas.post(f"/operations/{stuck.pk}/close/", WHY)
     stuck.refresh_from_db()
     assert stuck.state == State.FAILED
     assert api.requests == []
@@ -151,7 +151,7 @@ def test_one_can_stop_watching_a_stuck_drain_and_nothing_is_sent(adas, stuck, ap
 def test_one_can_stop_watching_a_drain_that_goes_on(adas, stuck, api, state):
     put(stuck, state)
     assert "Stop watching" in words(adas.get(f"/operations/{stuck.pk}/"))
-    adas.post(f"/operations/{stuck.pk}/close/")
+    adas.post(f"/operations/{stuck.pk}/close/", WHY)
     stuck.refresh_from_db()
     assert (stuck.state, api.requests) == (State.FAILED, [])
     assert "The engine was not told, and goes on." in stuck.note
@@ -164,7 +164,7 @@ def test_a_machine_that_was_ordered_is_watched_whatever_somebody_says(stuck, ada
 
 
 def test_waiting_on_sets_a_new_deadline(adas, stuck):
-    adas.post(f"/operations/{stuck.pk}/keep-waiting/")
+    adas.post(f"/operations/{stuck.pk}/keep-waiting/", WHY)
     stuck.refresh_from_db()
     assert stuck.state == State.WORKING
     assert stuck.deadline_at > clock.now() + timedelta(minutes=119)

@@ -18,7 +18,7 @@ from portal.audit.origin import Origin
 from portal.audit.verify import verify
 from portal.vault.keys import Secret, store
 from portal.vault.models import StoredKey
-from tests.engines.conftest import NOW, dto, read
+from tests.engines.conftest import NOW, WHY, dto, read
 
 PATH = "/engines/many/drain/"
 
@@ -161,7 +161,7 @@ def test_a_plan_that_has_changed_is_shown_again(olgas, fleet, acme_connection):
 def test_the_rest_is_stopped_and_what_was_sent_goes_on(olgas, fleet):
     ask(olgas, few(0, 1, 2))
     Operation.objects.filter(engine__uid="eng_0").update(state="working")
-    olgas.post(f"/batches/{Batch.objects.get().pk}/stop/")
+    olgas.post(f"/batches/{Batch.objects.get().pk}/stop/", WHY)
     assert sorted(Operation.objects.values_list("engine__uid", "state")) == [
         ("eng_0", "working"),
         ("eng_1", "cancelled"),
@@ -459,7 +459,7 @@ def test_what_a_worker_took_first_is_not_stopped(olgas, fleet, olga):
 
 def test_stopping_the_rest_of_one_in_turns_leaves_none_waiting(olgas, fleet):
     batch = batch_of(olgas, everyone(), verb="update", version="stable", pace="turns")
-    olgas.post(f"/batches/{batch.pk}/stop/")
+    olgas.post(f"/batches/{batch.pk}/stop/", WHY)
     assert outcomes(batch) == {"cancelled": 10}
     assert Batch.objects.get().in_turn is False
 

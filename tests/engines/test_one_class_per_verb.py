@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2] / "engines"
 # Where verbs are named beside each other all the same, and why.
 DECLARED = {
     "enums.py": "their words, and which of them spend money",
-    "forms.py": "what is entered beside a reason is a form, and operations know none",
     "operations/behaviour.py": "how often each may be sent: the one table of RELIABILITY 4.1",
     "operations/moves.py": "money moves by tables of its own",
     "operations/extend.py": "what it goes beside",

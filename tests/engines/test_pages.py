@@ -10,7 +10,7 @@ from engines.snapshots import refresh
 from engines.tickets import Ticket
 from portal import clock
 from portal.vault.models import Connection, StoredKey
-from tests.engines.conftest import NOW, dto, put, read
+from tests.engines.conftest import NOW, WHY, dto, put, read
 
 pytestmark = pytest.mark.django_db
 DRAIN = "/engines/eng_1/drain/"
@@ -170,21 +170,21 @@ def test_pages_follow_one_another_without_a_gap(acme_connection, olga, client_of
 
 
 def test_an_operation_not_yet_sent_can_be_cancelled(operation, olga, client_of):
-    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/", WHY)
     operation.refresh_from_db()
     assert operation.state == State.CANCELLED
 
 
 def test_cancelling_a_repeat_does_not_say_that_nothing_was_ever_sent(operation, olga, client_of):
     put(operation, "requested", attempts=1)
-    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/", WHY)
     operation.refresh_from_db()
     assert operation.note == "Cancelled by Olga before it was sent again."
 
 
 def test_a_drain_that_was_sent_cannot_be_cancelled(operation, olga, client_of):
     put(operation, "working")
-    client_of(olga).post(f"/operations/{operation.pk}/cancel/")
+    client_of(olga).post(f"/operations/{operation.pk}/cancel/", WHY)
     operation.refresh_from_db()
     assert operation.state == State.WORKING
 
@@ -192,14 +192,14 @@ def test_a_drain_that_was_sent_cannot_be_cancelled(operation, olga, client_of):
 def test_a_person_keeps_waiting_for_a_stuck_drain(operation, olga, client_of, held):
     put(operation, "stuck")
     held.advance(hours=3)
-    client_of(olga).post(f"/operations/{operation.pk}/keep-waiting/")
+    client_of(olga).post(f"/operations/{operation.pk}/keep-waiting/", WHY)
     before, state = operation.deadline_at, Operation.objects.get()
     assert (state.state, state.deadline_at > before) == (State.WORKING, True)
 
 
 def test_whoever_asked_has_it_sent_again(operation, olga, client_of):
     put(operation, "needs_attention")
-    client_of(olga).post(f"/operations/{operation.pk}/send-again/")
+    client_of(olga).post(f"/operations/{operation.pk}/send-again/", WHY)
     operation.refresh_from_db()
     assert operation.state == State.REQUESTED
 
@@ -207,16 +207,16 @@ def test_whoever_asked_has_it_sent_again(operation, olga, client_of):
 def test_nobody_sends_again_with_the_key_of_another_person(operation, ada, client_of):
     put(operation, "needs_attention")
     shown = client_of(ada).get(f"/operations/{operation.pk}/").content.decode()
-    page = client_of(ada).post(f"/operations/{operation.pk}/send-again/", follow=True).content.decode()
+    page = client_of(ada).post(f"/operations/{operation.pk}/send-again/", WHY, follow=True).content.decode()
     operation.refresh_from_db()
     assert operation.state == State.NEEDS_ATTENTION
     assert "the key of Olga" in shown
     assert "ask anew with your own" in page
 
 
-def test_closing_asks_once_more(operation, ada, client_of):
+def test_closing_says_what_it_does_first(operation, ada, client_of):
     put(operation, "needs_attention")
-    assert "The engine is not told." in client_of(ada).get(f"/operations/{operation.pk}/").content.decode()
+    assert "The engine is not told." in client_of(ada).get(f"/operations/{operation.pk}/close/").content.decode()
 
 
 def test_an_entered_key_is_checked_and_stored(api, olga, client_of, acme_connection):
@@ -346,6 +346,6 @@ def test_a_refusal_says_what_to_do_and_has_the_whole_answer_one_click_away(opera
     assert "****" in page
 
 
-@pytest.mark.parametrize("state", ["unknown", "succeeded", "working"])
-def test_advice_is_given_only_where_the_no_is_the_last_word(operation, olga, client_of, state):
+@pytest.mark.parametrize("state", ["succeeded", "working", "requested"])
+def test_advice_is_given_only_where_the_answer_counts(operation, olga, client_of, state):
     assert "What you can do" not in client_of(olga).get(f"/operations/{refused(operation, state).pk}/").content.decode()

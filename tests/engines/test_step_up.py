@@ -9,7 +9,7 @@ from portal.accounts.models import Membership
 from portal.audit.models import Entry
 from portal.vault.keys import Secret, store
 from portal.vault.models import StoredKey
-from tests.engines.conftest import put
+from tests.engines.conftest import WHY, put
 from tests.engines.test_keys import form as key_form
 from tests.engines.test_send import sent
 from tests.engines.test_verbs import form
@@ -85,10 +85,12 @@ def test_nor_are_many_stopped_or_deleted_without(confirmed, ada, adas_key, engin
 def test_nor_is_one_sent_again_without(confirmed, ada, verb, engine):
     asked(confirmed(ada), verb, engine, ada)
     operation = put(Operation.objects.get(), "needs_attention")
-    answer = confirmed(ada, ago=601).post(f"/operations/{operation.pk}/send-again/")
-    assert answer["Location"].startswith("/accounts/confirm/")
+    answer = confirmed(ada, ago=601).post(f"/operations/{operation.pk}/send-again/", WHY)
+    assert answer.status_code == 409
+    assert "Nothing was done: confirm that it is you first." in answer.content.decode()
+    assert "it lost the first one</textarea>" in answer.content.decode()
     assert Operation.objects.get().state == "needs_attention"
-    confirmed(ada).post(f"/operations/{operation.pk}/send-again/")
+    confirmed(ada).post(f"/operations/{operation.pk}/send-again/", WHY)
     assert Operation.objects.get().state == "requested"
 
 

@@ -14,7 +14,7 @@ from portal import clock
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
 from portal.vault.keys import Secret, store
-from tests.engines.conftest import NOW, dto, put, read, wish
+from tests.engines.conftest import NOW, WHY, dto, put, read, wish
 
 pytestmark = pytest.mark.django_db
 WEEK = {"patience_hours": 168, "deadline_hours": 2}
@@ -144,7 +144,7 @@ def test_it_ends_by_itself_when_the_time_is_over(waiting, api):
 
 def test_it_can_be_cancelled_by_name(waiting, olgas, olga):
     assert "Cancel" in words(olgas.get(f"/operations/{waiting.pk}/"))
-    olgas.post(f"/operations/{waiting.pk}/cancel/")
+    olgas.post(f"/operations/{waiting.pk}/cancel/", WHY)
     assert fresh(waiting).state == State.CANCELLED
     assert Entry.objects.filter(action="operation.cancelled", actor=olga).count() == 1
 

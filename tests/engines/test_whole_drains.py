@@ -15,7 +15,7 @@ from engines.operations.alarms import alarming
 from portal import clock
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
-from tests.engines.conftest import NOW, dto, put, read, state_of, sweep
+from tests.engines.conftest import NOW, WHY, dto, put, read, state_of, sweep
 
 pytestmark = pytest.mark.django_db
 DRAIN = "POST /engines/eng_1/drain"
@@ -74,7 +74,7 @@ def test_d4_an_engine_that_forgot_the_drain_asks_a_person_and_one_click_sends_it
     assert state_of(operation) == State.NEEDS_ATTENTION
     sweep(held, hours=1)
     assert posts(api) == [DRAIN]
-    client_of(olga).post(f"/operations/{operation.pk}/send-again/")
+    client_of(olga).post(f"/operations/{operation.pk}/send-again/", WHY)
     sweep(held, seconds=1)
     assert posts(api) == [DRAIN, DRAIN]
 

@@ -9,9 +9,9 @@ from portal.audit.models import Entry
 pytestmark = pytest.mark.django_db
 
 
-def given(prefix="", **changes):
+def given(**changes):
     shown = {name: str(value) for name, value in LimitsForm.showing(limits.Limits()).initial.items()}
-    return {f"{prefix}-{name}" if prefix else name: value for name, value in (shown | changes).items()}
+    return {"reason": "a new budget"} | shown | changes
 
 
 def set_limits(client, **changes):
@@ -19,7 +19,7 @@ def set_limits(client, **changes):
 
 
 def set_ceiling(client, **changes):
-    return client.post("/cloud-time/ceiling/", given("ceiling", **changes), follow=True).content.decode()
+    return client.post("/cloud-time/ceiling/", given(**changes), follow=True).content.decode()
 
 
 def team_day(team):
@@ -38,18 +38,18 @@ def test_a_ceiling_is_set_by_who_proved_anew_who_they_are(acme, ada, confirmed):
     assert limits.ceiling_of(acme) is None
 
 
-@pytest.mark.parametrize("name", list(LimitsForm.base_fields))
+@pytest.mark.parametrize("name", LimitsForm.AMOUNTS)
 def test_billing_raises_no_limit_above_the_ceiling(acme, ada, bill, client_of, name):
     set_ceiling(client_of(ada))
     before = vars(limits.limits_of(acme)).copy()
     assert "An Admin sets the ceiling" in set_limits(client_of(bill), **{name: "20000"})
     after = vars(limits.limits_of(acme))
-    assert {key: after[key] for key in LimitsForm.base_fields} == {key: before[key] for key in LimitsForm.base_fields}
+    assert {key: after[key] for key in LimitsForm.AMOUNTS} == {key: before[key] for key in LimitsForm.AMOUNTS}
 
 
 def test_without_a_ceiling_billing_lowers_limits_and_raises_none(acme, bill, client_of):
     browser = client_of(bill)
-    assert "you may lower limits, and raise none" in browser.get("/cloud-time/").content.decode()
+    assert "You may set them lower, and none higher" in browser.get("/cloud-time/limits/").content.decode()
     set_limits(browser, team_day="1000.01")
     assert team_day(acme) == 1000
     set_limits(browser, team_day="900")
@@ -70,7 +70,7 @@ def test_no_ceiling_holds_an_admin(acme, ada, client_of):
 
 
 def test_nobody_but_an_admin_sets_the_ceiling(acme, bill, client_of):
-    assert client_of(bill).post("/cloud-time/ceiling/", given("ceiling")).status_code == 403
+    assert client_of(bill).post("/cloud-time/ceiling/", given()).status_code == 403
     assert limits.ceiling_of(acme) is None
     assert "/cloud-time/ceiling/" not in client_of(bill).get("/cloud-time/").content.decode()
 

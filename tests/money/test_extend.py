@@ -111,8 +111,7 @@ def test_e14_a_refusal_that_a_reading_contradicts_is_for_a_person(asked, api):
 
 
 def settled(operation, *, applied):
-    by = Decider(operation.requested_by, ORIGIN)
-    resolve(operation, applied=applied, reason="seen in their ledger", by=by)
+    resolve(operation, applied=applied, by=Decider(operation.requested_by, ORIGIN, "seen in their ledger"))
 
 
 def test_e15_busy_is_tried_again_after_a_reading(asked, api, clock):

@@ -26,6 +26,7 @@ from engines.tasks import wake as wake_task
 from portal import rates
 from portal.accounts.models import Membership, User
 from portal.accounts.roles import Role
+from portal.audit.models import Entry
 from portal.celery import app
 from portal.vault.models import StoredKey
 from portal.wake import breaker
@@ -267,14 +268,15 @@ def test_e31_a_removed_key_voids_it(proposal, ada, clock):
 
 
 def test_e31_an_old_sign_in_does_not_approve(proposal, confirmed, ada):
-    page = confirmed(ada, ago=601).post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest})
-    assert page["Location"].startswith("/accounts/confirm/?next=")
+    said = {"digest": proposal.digest, "reason": "it is for X"}
+    page = confirmed(ada, ago=601).post(f"/cloud-time/{proposal.pk}/approve/", said)
+    assert (page.status_code, "it is for X</textarea>" in page.content.decode()) == (409, True)
     assert Operation.objects.count() == 0
 
 
 def test_e31_a_fresh_sign_in_does(proposal, client, ada):
     client.post("/accounts/login/", {"login": ada.email, "password": "correct horse battery"})
-    page = client.post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest})
+    page = client.post(f"/cloud-time/{proposal.pk}/approve/", {"digest": proposal.digest, "reason": "it is for X"})
     assert page["Location"] == f"/operations/{proposal.pk}/"
 
 
@@ -286,8 +288,46 @@ def test_e32_two_approvals_at_once_are_one_purchase(proposal, acme, ada, clock, 
     assert len(api.posts()) == 1
 
 
+def test_why_it_was_approved_is_on_the_timeline_and_in_the_log(proposal, client, ada):
+    client.post("/accounts/login/", {"login": ada.email, "password": "correct horse battery"})
+    url = f"/cloud-time/{proposal.pk}/approve/"
+    assert client.post(url, {"digest": proposal.digest, "reason": " "}).status_code == 422
+    assert Operation.objects.count() == 0
+    client.post(url, {"digest": proposal.digest, "reason": "it is for X"})
+    told = Operation.objects.get().moments.values_list("text", "reason")
+    assert list(told) == [("Asked by Bill: render", ""), ("Approved by Ada.", "it is for X")]
+    assert Entry.objects.get(action="cloudtime.approved").reason == "it is for X"
+
+
+def test_why_it_was_rejected_is_shown_and_in_the_log(proposal, client_of, ada, bill):
+    url = f"/cloud-time/{proposal.pk}/reject/"
+    assert client_of(ada).post(url, {"reason": ""}).status_code == 422
+    client_of(ada).post(url, {"reason": "too much"})
+    page = client_of(bill).get("/cloud-time/").content.decode()
+    assert "was rejected by Ada" in page
+    assert "too much" in page
+    assert Entry.objects.get(action="cloudtime.rejected").reason == "too much"
+    assert Proposal.objects.get().decided_reason == "too much"
+
+
+def test_the_dialog_of_who_asked_says_that_somebody_else_must(proposal, client_of, bill):
+    page = client_of(bill).get(f"/cloud-time/{proposal.pk}/approve/").content.decode()
+    assert "Who asks cannot approve" in page
+    assert 'name="reason"' not in page
+
+
+def test_a_dialog_that_showed_something_else_approves_nothing(proposal, client, ada):
+    client.post("/accounts/login/", {"login": ada.email, "password": "correct horse battery"})
+    url = f"/cloud-time/{proposal.pk}/approve/"
+    kept = client.post(url, {"digest": "0" * 64, "reason": ""}).content.decode()
+    assert "0" * 64 in kept
+    assert proposal.digest not in kept
+    client.post(url, {"digest": "0" * 64, "reason": "it is for X"})
+    assert Operation.objects.count() == 0
+
+
 def test_a_rejected_purchase_cannot_be_approved(proposal, ada, bill, clock):
-    approve.reject(proposal, "too much", by=Decider(bill, ORIGIN), now=NOON)
+    approve.reject(proposal, by=Decider(bill, ORIGIN, "too much"), now=NOON)
     with pytest.raises(approve.NotApproved, match="rejected"):
         approving(proposal, ada, clock)
 
@@ -306,7 +346,7 @@ def test_e33_a_freeze_that_is_being_written_at_the_arming_stops_it(asked, api, a
     def freeze_slowly():
         with transaction.atomic():
             if whose == "the team's":
-                limits.freeze(acme, "budget", Decider(ada, ORIGIN), NOON)
+                limits.freeze(acme, Decider(ada, ORIGIN, "budget"), NOON)
             else:
                 call_command("freeze_spending", reason="incident", stdout=io.StringIO())
             written.set()

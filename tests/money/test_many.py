@@ -244,8 +244,9 @@ def signed_in(client, who):
 
 
 def approve(client, batch):
-    found = re.search(r'name="digest" value="([^"]+)"', client.get(f"/batches/{batch.pk}/").content.decode())
-    return client.post(f"/batches/{batch.pk}/approve/", {"digest": found[1] if found else ""}, follow=True)
+    url = f"/batches/{batch.pk}/approve/"
+    found = re.search(r'name="digest" value="([^"]+)"', client.get(url).content.decode())
+    return client.post(url, {"digest": found[1], "reason": "it is for X"}, follow=True)
 
 
 def test_many_small_ones_are_no_way_around_the_second_person(proposed, api):
@@ -276,29 +277,33 @@ def test_what_needs_no_approval_together_is_bought_without(fleet, confirmed, bil
     assert buy(confirmed(bill, ago=601)).status_code == 302
 
 
+def approval(batch):
+    return {"digest": many.digest(many.waiting(batch, NOON)), "reason": "it is for X"}
+
+
 def test_who_asked_does_not_approve(proposed, client, bill, api):
     browser = signed_in(client, bill)
     assert "Approve all" not in browser.get(f"/batches/{proposed.pk}/").content.decode()
-    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
+    browser.post(f"/batches/{proposed.pk}/approve/", approval(proposed))
     sweep()
     assert (api.charges, Operation.objects.count()) == ([], 0)
 
 
 def test_what_another_page_showed_is_not_approved(proposed, client, ada, api):
     browser = signed_in(client, ada)
-    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": "0" * 64})
+    browser.post(f"/batches/{proposed.pk}/approve/", {"digest": "0" * 64, "reason": "it is for X"})
     assert Operation.objects.count() == 0
 
 
 def test_an_old_sign_in_does_not_approve(proposed, confirmed, ada):
     browser = confirmed(ada, ago=601)
-    page = browser.post(f"/batches/{proposed.pk}/approve/", {"digest": many.digest(many.waiting(proposed, NOON))})
-    assert page["Location"].startswith("/accounts/confirm/?next=")
+    page = browser.post(f"/batches/{proposed.pk}/approve/", approval(proposed))
+    assert (page.status_code, "it is for X</textarea>" in page.content.decode()) == (409, True)
     assert Operation.objects.count() == 0
 
 
 def stop(client, batch):
-    return client.post(f"/batches/{batch.pk}/stop/", follow=True).content.decode()
+    return client.post(f"/batches/{batch.pk}/stop/", {"reason": "the render is off"}, follow=True).content.decode()
 
 
 def test_the_rest_is_taken_back_and_what_may_be_sent_is_not(bills, fleet, acme, api):
@@ -316,9 +321,7 @@ def test_the_rest_is_taken_back_and_what_may_be_sent_is_not(bills, fleet, acme, 
 def test_what_waits_for_a_second_person_is_stopped_with_the_rest(proposed, client, ada, bills, api):
     assert "3 that were not sent yet are cancelled" in stop(bills, proposed)
     approve(signed_in(client, ada), proposed)
-    assert set(Proposal.objects.values_list("state", "decided_reason")) == {
-        ("rejected", "Stopped with the rest of the batch.")
-    }
+    assert set(Proposal.objects.values_list("state", "decided_reason")) == {("rejected", "the render is off")}
     assert Operation.objects.count() == 0
 
 

@@ -119,12 +119,12 @@ def test_a_ticket_for_a_new_engine_is_its_own_teams(world, foreign, mallory):
 
 def test_what_acme_was_shown_approves_nothing_elsewhere(world, foreign, mallory):
     before = everything()
-    mallory.post(foreign.url("cloud-time-approve"), {"digest": world.proposal.digest})
+    mallory.post(foreign.url("cloud-time-approve"), {"digest": world.proposal.digest, "reason": "mine"})
     acmes = many.digest(Proposal.objects.of(world.team).filter(batch=world.purchases))
-    mallory.post(foreign.url("batch-approve"), {"digest": acmes})
+    mallory.post(foreign.url("batch-approve"), {"digest": acmes, "reason": "mine"})
     assert changed(before) == set()
 
-    mallory.post(foreign.url("cloud-time-approve"), {"digest": foreign.proposal.digest})
+    mallory.post(foreign.url("cloud-time-approve"), {"digest": foreign.proposal.digest, "reason": "mine"})
     assert Operation.objects.of(foreign.team).filter(pk=foreign.proposal.pk).exists()
 
 

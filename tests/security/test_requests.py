@@ -106,7 +106,7 @@ def by_the_page_that_htmx_was_on(ada, target):
 def by_the_page_that_a_form_was_on(ada, target):
     browser = Client()
     browser.force_login(ada)  # who has not confirmed it since
-    answer = browser.post("/cloud-time/limits/", headers={"Referer": target.replace("\r\n", "")})
+    answer = browser.post("/team/invite/", headers={"Referer": target.replace("\r\n", "")})
     back = parse_qs(urlsplit(answer.get("Location", "")).query).get("next", [""])[0]
     return browser.post("/accounts/confirm/", {"password": PASSWORD, "next": back})
 

@@ -315,9 +315,9 @@ class World:
         """What its form says, as far as it is not about what a page has shown before."""
         said = {"reason": "Kernel patch"}
         if name == "batch-approve":
-            return {"digest": ""}
+            return said | {"digest": ""}
         forms = {
-            "cloud-time-approve": {"digest": self.proposal.digest},
+            "cloud-time-approve": said | {"digest": self.proposal.digest},
             "cloud-time-resolve": said | {"applied": "no"},
             "keys": {"connection": self.connection.pk},
             "member-role": {"role": "operator"},
