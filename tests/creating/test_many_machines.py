@@ -138,8 +138,9 @@ def test_a_second_person_sees_and_approves_all_of_it_at_once(proposed, client_of
     shown = bills.get(f"/batches/{proposed.pk}/")
     assert all(each.engine_name in words(shown) for each in waiting)
     assert "Approve all 3 for $10.80" in words(shown)
-    digest = re.search(r'name="digest" value="([^"]+)"', shown.content.decode())[1]
-    bills.post(f"/batches/{proposed.pk}/approve/", {"digest": digest})
+    asked = bills.get(f"/batches/{proposed.pk}/approve/").content.decode()
+    digest = re.search(r'name="digest" value="([^"]+)"', asked)[1]
+    bills.post(f"/batches/{proposed.pk}/approve/", {"digest": digest, "reason": "planned"})
     rows = Operation.objects.filter(batch=proposed, extension__approved_name="Bill")
     assert sorted(row.engine_name for row in rows) == [each.engine_name for each in waiting]
 
@@ -153,13 +154,13 @@ def test_one_that_is_refused_at_the_approval_is_named(proposed, acme, bill):
 
 
 def test_what_waits_for_a_second_person_is_stopped_with_the_rest(proposed, browser):
-    browser.post(f"/batches/{proposed.pk}/stop/")
+    browser.post(f"/batches/{proposed.pk}/stop/", {"reason": "not now"})
     assert set(Proposal.objects.values_list("state", flat=True)) == {"rejected"}
 
 
 def test_the_rest_is_taken_back_before_it_is_sent(browser, wire, acme):
     order(browser)
-    browser.post(f"/batches/{Batch.objects.get().pk}/stop/")
+    browser.post(f"/batches/{Batch.objects.get().pk}/stop/", {"reason": "not now"})
     sweep()
     assert (wire.orders, limits.spent(acme, clocks.now())) == (0, 0)
     assert set(Operation.objects.values_list("state", flat=True)) == {"cancelled"}

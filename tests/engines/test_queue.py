@@ -414,7 +414,7 @@ def test_the_menu_says_that_one_is_queued_already(queued, olgas):
 
 def test_it_can_be_cancelled_while_it_is_queued(draining, queued, adas, ada, api, held):
     assert "Cancel" in words(adas.get(f"/operations/{queued.pk}/"))
-    adas.post(f"/operations/{queued.pk}/cancel/")
+    adas.post(f"/operations/{queued.pk}/cancel/", {"reason": "not now"})
     assert (state_of(queued), state_of(draining)) == (State.CANCELLED, State.WORKING)
     now_is(api, held, "running")
     assert UPDATE not in api.requests

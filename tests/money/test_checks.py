@@ -146,7 +146,7 @@ def test_a_purchase_that_a_person_settles_after_the_end_is_waited_for(
     clock.advance(days=1)
     sweep()
     assert checks.check_all(clock.at) == 0
-    resolve(fresh(asked), applied=True, reason="entry 12", by=Decider(ada, ORIGIN))
+    resolve(fresh(asked), applied=True, by=Decider(ada, ORIGIN, "entry 12"))
     found = check(clock)
     assert (found.ledger_hours, found.unexplained) == (3, 0)
 

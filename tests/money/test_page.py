@@ -199,14 +199,15 @@ def test_a_difference_stands_with_the_open_questions_until_it_is_settled(client_
     said_of(browser, other_end, "yes", "they added the hour by hand")
     assert question not in words(client_of(victor).get(URL))
     page = browser.get(f"/operations/{other_end.pk}/").content.decode()
-    assert "Bill settled the difference: they added the hour by hand" in page
+    assert "Bill settled the difference." in page
+    assert "they added the hour by hand" in page
     assert "It is settled" not in page
 
 
 def test_that_a_difference_is_settled_is_audited_and_changes_nothing_of_what_was_booked(client_of, bill, other_end):
     said_of(client_of(bill), other_end, "yes", "they added the hour by hand")
     entry = Entry.objects.get(action="cloudtime.resolved")
-    assert (entry.actor, entry.detail["note"]) == (bill, "difference: they added the hour by hand")
+    assert (entry.actor, entry.reason, entry.detail["note"]) == (bill, "they added the hour by hand", "difference")
     assert fresh(other_end).extension.outcome == "discrepancy_settled"
     assert fresh(other_end).extension.is_charged
     assert LedgerEntry.objects.get().outcome == "discrepancy"
@@ -221,9 +222,9 @@ def test_a_difference_is_not_settled_without_a_reason_nor_as_not_charged(client_
 
 def test_of_two_who_settle_a_difference_one_does(bill, ada, other_end):
     read_before = fresh(other_end)
-    resolve(other_end, applied=True, reason="added", by=Decider(bill, ORIGIN))
+    resolve(other_end, applied=True, by=Decider(bill, ORIGIN, "added"))
     with pytest.raises(Moved):
-        resolve(read_before, applied=True, reason="added", by=Decider(ada, ORIGIN))
+        resolve(read_before, applied=True, by=Decider(ada, ORIGIN, "added"))
     assert Entry.objects.filter(action="cloudtime.resolved").count() == 1
 
 
