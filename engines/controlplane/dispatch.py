@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import chain, product
+from itertools import chain, islice, product
 from typing import Any
 
 from django.conf import settings
@@ -27,6 +27,7 @@ UNMATCHED_LIMIT = timedelta(minutes=10)  # contract 7.4
 QUEUE_LIMIT = timedelta(hours=24)
 ACTIVE = (EngineState.RUNNING, EngineState.DRAINING, EngineState.STOPPING)
 YIELD_SECONDS = 0.00001
+TRIES = 8  # at workers that are free, before a new task waits for the next round
 CHOICES = 50  # the first so many free workers, and waiting tasks, that a new task is compared with
 
 NO_WORKER = "no_active_worker"
@@ -120,8 +121,13 @@ def _queue() -> QuerySet[Task]:
 
 def admit(task: Task) -> None:
     """Store a new task: with a free worker if there is one for it that nobody waits for, else in the queue."""
-    seat = _free_seat(task)
-    if seat is not None and _start(task, seat):
+    tried: list[Seat] = []
+    for seat in islice(_choices(task), TRIES):
+        # Many callers at once would all wait for the same engine, to find its worker taken.
+        if _start(task, seat, waits=False):
+            return
+        tried.append(seat)
+    if tried and _start(task, tried[0]):
         return
     with atomic():
         task.save(force_insert=True)
@@ -129,8 +135,8 @@ def admit(task: Task) -> None:
         wake(DISPATCHER, *seen(task.team_id))
 
 
-def _free_seat(task: Task) -> Seat | None:
-    """Return where `run` would put the new task; None if it is for `run` to find out."""
+def _choices(task: Task) -> Iterator[Seat]:
+    """Yield where `run` could put the new task, best first; nothing if it is for `run` to find out."""
     at = now()
     waiting: list[Task] | None = None
     for seat, others_wait in _free_seats(task, at):
@@ -139,10 +145,9 @@ def _free_seat(task: Task) -> Seat | None:
         if others_wait and waiting is None:
             waiting = _first_waiting(task.team_id)
             if len(waiting) == CHOICES:
-                return None
+                return
         if not any(_fits(seat, other) for other in waiting or () if other.not_before <= at):
-            return seat
-    return None
+            yield seat
 
 
 def _first_waiting(team_id: str) -> list[Task]:
@@ -156,7 +161,7 @@ def _free_seats(task: Task, at: datetime) -> Iterator[tuple[Seat, bool]]:
     # All in front of the name's last two parts is the engine's.
     engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
     aims, aimed = (text.format(marks=marks, takes_tasks=TAKES_TASKS) if targets else "" for text in (AIMS, AIMED))
-    choices = CHOICES if task.resources or task.infra else 1  # any of them will do
+    choices = CHOICES if task.resources or task.infra else TRIES  # any of them will do
     for tier, first, given in _tiers(task):
         sql = FREE.format(aims=aims, aimed=aimed, tier=tier, first=first, **FACTS)
         for *row, cloud, others_wait in statements.ask(
@@ -305,21 +310,24 @@ def _seat(task: Task, suitable: list[Seat]) -> bool:
     return False
 
 
-def _held(seat: Seat) -> Engine | None:
-    """Lock the engine's row and return it; None if it may not be given a task.
+def _held(seat: Seat, *, waits: bool = True) -> Engine | None:
+    """Lock the engine's row and return it; None if it may not be given a task, or somebody else has it locked.
 
     It is locked from the check to the commit: a drain comes before the check or after the assignment.
     """
-    ((state, session, mode, is_there),) = statements.ask(statements.locking(LOCKED), seat.engine_id)
+    rows = statements.ask(statements.locking(LOCKED, waits=waits), seat.engine_id)
+    if not rows:
+        return None
+    ((state, session, mode, is_there),) = rows
     session = Engine._meta.get_field("session").to_python(session)
     engine = Engine.from_db(DATABASE, ("id", "state", "session", "mode"), (seat.engine_id, state, session, mode))
     return engine if is_there and engine.takes_tasks else None
 
 
-def _start(task: Task, seat: Seat) -> bool:
+def _start(task: Task, seat: Seat, *, waits: bool = True) -> bool:
     """Store the new task as the worker's; False, with nothing stored, if the worker is no longer free."""
     with atomic():
-        engine = _held(seat)
+        engine = _held(seat, waits=waits)
         if engine is None or not tasks.start(task, engine, seat.worker_id, f"to {seat.name}"):
             return False
         sending.hand_over(engine, task)  # first: nothing else is in such a hurry

@@ -20,6 +20,7 @@ from django.utils.timezone import now
 from engines import wire
 from engines.controlplane.models import Engine, Task
 
+LONG = ("config", "system_info")  # of an engine's row, and of no interest for what its socket says
 CLOSE_RESTART = 1012  # come again at once
 
 
@@ -129,7 +130,7 @@ def end(session: Session) -> None:
 
 def locked(session: Session) -> Engine:
     """Return the engine's row, locked. Raises Over if another connection or process took this one's place."""
-    engine = Engine.objects.select_for_update(no_key=True).get(pk=session.engine_id)
+    engine = Engine.objects.defer(*LONG).select_for_update(no_key=True).get(pk=session.engine_id)
     fence(engine, session)
     return engine
 
@@ -144,7 +145,8 @@ def fence(engine: Engine, session: Session) -> None:
 
 def locked_tasks() -> QuerySet[Task]:
     # Always after the engine's row, so that two transactions cannot wait for each other.
-    return Task.objects.select_for_update(of=("self",)).select_related("engine").order_by("id")
+    rows = Task.objects.defer("input", "output", *(f"engine__{name}" for name in LONG))
+    return rows.select_for_update(of=("self",)).select_related("engine").order_by("id")
 
 
 def frame(kind: str, data: Any) -> wire.Frame:

@@ -38,11 +38,15 @@ def _executed(sql: str, given: Sequence[Any]) -> Iterator[Any]:
         yield cursor
 
 
-def locking(sql: str) -> str:
-    """Return the SELECT so that it locks what it reads, without its key, up to the commit."""
+def locking(sql: str, *, waits: bool) -> str:
+    """Return the SELECT so that it locks what it reads, without its key, up to the commit.
+
+    What somebody else has locked is waited for, or left out.
+    """
     connection = connections[DATABASE]
-    # On SQLite the transaction itself has the lock.
-    return f"{sql} {connection.ops.for_update_sql(no_key=True)}" if connection.features.has_select_for_update else sql
+    if not connection.features.has_select_for_update:
+        return sql  # on SQLite the transaction itself has the lock
+    return f"{sql} {connection.ops.for_update_sql(no_key=True, skip_locked=not waits)}"
 
 
 def insert(*rows: Model) -> int:

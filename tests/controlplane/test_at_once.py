@@ -8,7 +8,7 @@ from django.db import connections, transaction
 from engines.controlplane import dispatch, keys, sessions, tasks
 from engines.controlplane.models import DATABASE, ApiKey, Engine, Task, atomic
 from engines.enums import TaskStatus
-from tests.controlplane.conftest import events, kinds
+from tests.controlplane.conftest import Agent, events, kinds
 
 
 @pytest.fixture
@@ -26,6 +26,24 @@ def held(agent, django_capture_on_commit_callbacks):
 
 def run(caller, **asked):
     return caller.post("/run", {"app": "sleep", **asked}).json()
+
+
+def at_once(do, each):
+    """Do it for each, all at the same time."""
+    together = threading.Barrier(len(each))
+
+    def one(what):
+        try:
+            together.wait(20)
+            do(what)
+        finally:
+            connections[DATABASE].close()
+
+    racing = [threading.Thread(target=one, args=[what]) for what in each]
+    for thread in racing:
+        thread.start()
+    for thread in racing:
+        thread.join()
 
 
 def row(answer):
@@ -71,14 +89,14 @@ def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, age
 @pytest.mark.parametrize("change", [{"state": "draining", "drain_epoch": 1}, {"session": None}, {"mode": "draining"}])
 def test_a_worker_that_is_lost_between_look_and_lock_gets_nothing(caller, agent, monkeypatch, change):
     seat = dispatch.seats(agent.team.pk)[0]
-    monkeypatch.setattr(dispatch, "_free_seat", lambda task: seat)
+    monkeypatch.setattr(dispatch, "_choices", lambda task: iter([seat]))
     Engine.objects.update(**change)
     assert (run(caller)["status"], Task.objects.count()) == (TaskStatus.QUEUED, 1)
 
 
 def test_a_worker_that_was_taken_between_look_and_lock_gets_no_second_task(caller, agent, monkeypatch):
     seat = dispatch.seats(agent.team.pk)[0]
-    monkeypatch.setattr(dispatch, "_free_seat", lambda task: seat)
+    monkeypatch.setattr(dispatch, "_choices", lambda task: iter([seat]))
     first, second = run(caller), run(caller)
     assert (first["status"], second["status"]) == (TaskStatus.DISPATCHED, TaskStatus.QUEUED)
     assert (row(second).worker, row(second).attempt, row(second).dispatched_at) == (None, 0, None)
@@ -95,22 +113,13 @@ def test_it_goes_to_the_worker_that_it_is_aimed_at(caller, agent, kind):
 @pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
 def test_of_many_requests_for_the_last_seat_exactly_one_gets_it(team, agent):
     seat = dispatch.seats(team.pk)[0]
-    together, many = threading.Barrier(4), [Task(team=team, app="sleep") for _ in range(4)]
 
     def admit(task):
-        try:
-            together.wait(20)
-            if not dispatch._start(task, seat):
-                with atomic():
-                    task.save(force_insert=True)
-        finally:
-            connections[DATABASE].close()
+        if not dispatch._start(task, seat):
+            with atomic():
+                task.save(force_insert=True)
 
-    racing = [threading.Thread(target=admit, args=[task]) for task in many]
-    for thread in racing:
-        thread.start()
-    for thread in racing:
-        thread.join()
+    at_once(admit, [Task(team=team, app="sleep") for _ in range(4)])
     found = sorted(Task.objects.values_list("status", flat=True))
     assert found == [TaskStatus.QUEUED] * 3 + [TaskStatus.DISPATCHED]
 
@@ -183,3 +192,19 @@ def test_a_connection_that_was_replaced_is_handed_nothing(caller, agent, held):
 )
 def test_tasks_that_have_ended_are_not_read_through(rows, index):
     assert f"USING INDEX {index}" in rows().explain()
+
+
+def test_one_that_finds_its_first_choice_taken_goes_to_the_next(caller, agent, monkeypatch):
+    first, second = dispatch.seats(agent.team.pk)[:2]
+    monkeypatch.setattr(dispatch, "_choices", lambda task: iter([first, second]))
+    assert [row(run(caller)).worker.pk for _ in range(2)] == [first.worker_id, second.worker_id]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "controlplane"])
+def test_many_at_once_find_a_worker_each_and_none_has_to_queue(team, caller):
+    agents = [Agent(team, name=f"gpu-{number}") for number in range(4)]
+    for agent in agents:
+        agent.register(caller)
+        agent.connect()
+    at_once(dispatch.admit, [Task(team=team, app="sleep") for _ in agents])
+    assert len(set(Task.objects.filter(status=TaskStatus.DISPATCHED).values_list("worker", flat=True))) == 4
