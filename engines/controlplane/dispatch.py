@@ -48,8 +48,8 @@ NAME = Concat("engine__name", Value("-"), "kind", Value("-"), Cast("index", Text
 
 # An engine that takes tasks, in the words of its index: SQLite knows a condition only by its words.
 TAKES_TASKS = "e.session IS NOT NULL AND e.state = 'running' AND e.mode = 'running'"
-# The last column: whether tasks of the team wait. (With NOT EXISTS, PostgreSQL reads all tasks for each worker as long
-# as it has not counted them; a live task always has a worker.)
+# The last column: whether tasks of the team wait. With LIMIT, PostgreSQL asks for the live task of one worker after the
+# other; it would make NOT EXISTS or NOT IN a join, and read all tasks that were live since it last cleaned up.
 FREE = """
     {aims} SELECT w.id, e.id, e.name, w.kind, w."index", CAST(w.gpus AS text), CAST(w.rams AS text),
         CAST(w.warm_apps AS text), e.state, e.mode, NOT TRUE, i.id IS NOT NULL,
@@ -59,7 +59,7 @@ FREE = """
     LEFT JOIN controlplane_instance i ON i.engine_id = e.id
     WHERE e.team_id = %s AND {takes_tasks}
         AND w.retired_at IS NULL AND (i.delete_at IS NULL OR i.delete_at > %s) {aimed}
-        AND w.id NOT IN (SELECT t.worker_id FROM controlplane_task t WHERE t.status IN ({live}))
+        AND (SELECT 1 FROM controlplane_task t WHERE t.worker_id = w.id AND t.status IN ({live}) LIMIT 1) IS NULL
         AND {tier}
     ORDER BY {first} e.name, w.kind, w."index"
     LIMIT %s
