@@ -23,6 +23,14 @@ from portal.vault.models import StoredKey
 DEADLINE = timedelta(minutes=10)
 
 
+class OrderedAgain(Busy):
+    """What failed was tried again already: of two tries of one order, both may be charged."""
+
+    def __init__(self, other: Operation) -> None:
+        super().__init__(other)
+        self.args = (f"It was ordered again already, by {other.requested_name}: {other}. Nothing was ordered.",)
+
+
 @transaction.atomic
 def buy(
     quote: Quote,
@@ -93,13 +101,18 @@ def earlier_try(quote: Quote, engine: Engine) -> Extension | None:
 def rent(
     order: Order, reason: str, *, user: User, key: StoredKey, origin: Origin, now: datetime, approved_name: str = ""
 ) -> Operation:
-    """Record the order of a machine at the key's connection, and hold its cost. Otherwise as `buy`."""
+    """Record the order of a machine at the key's connection, and hold its cost. Otherwise as `buy`.
+
+    Raises OrderedAgain if it is another try of an order that was tried again already.
+    """
     team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)
     earlier_one = earlier_order(order.retry_of, team)
     retry_of = earlier_one.operation if earlier_one else None
     wish = Wish(order.id, Verb.CREATE, reason, DEADLINE, order.parameters(), retry_of)
     if earlier := Operation.objects.of(team).filter(pk=order.id).first():
         return _same(earlier, wish, None, user)
+    if earlier_one and (other := next_try(earlier_one)):
+        raise OrderedAgain(other)
     limits.check(team, user.pk, None, order.hours, order.cost, now)
     operation = request(wish, engine=None, user=user, key=key, origin=origin, now=now)
     Extension.objects.create(
@@ -124,6 +137,12 @@ def earlier_order(retry_of: str, team: Team) -> Extension | None:
         return None
     rows = Extension.objects.of(team).filter(operation__verb=Verb.CREATE, outcome__in=MAY_TRY_AGAIN)
     return rows.exclude(operation__state__in=OPEN).select_related("operation").filter(pk=pk).first()
+
+
+def next_try(earlier: Extension) -> Operation | None:
+    """Return what it was tried again by: if that failed too, it is the one to try again."""
+    found = earlier.retries.select_related("operation").first()
+    return found.operation if found else None
 
 
 def _same(earlier: Operation, wish: Wish, engine: Engine | None, user: User) -> Operation:

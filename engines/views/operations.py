@@ -17,6 +17,7 @@ from engines.enums import MONEY, OPEN, State, Verb
 from engines.filters import OperationFilter
 from engines.models import QUEUED, LedgerEntry, Operation
 from engines.money import reconcile
+from engines.money.buy import next_try
 from engines.money.choices import zone_of
 from engines.money.machine import order_of
 from engines.operations import alarms
@@ -235,7 +236,12 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
     offers = []
     if found.state in (State.REQUESTED, State.CHECKING):
         offers.append(("Cancel", "cloud-time-cancel", reverse("cloud-time-cancel", args=[found.pk])))
-    if found.verb == Verb.CREATE and found.state not in OPEN and found.extension.may_try_again:
+    if (
+        found.verb == Verb.CREATE
+        and found.state not in OPEN
+        and found.extension.may_try_again
+        and not next_try(found.extension)
+    ):
         offers.append(("Order again", "engine-create", order_again(found)))
     role = request.membership
     return [

@@ -17,7 +17,7 @@ from engines.api.errors import ApiError, answer_of
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Batch, Operation, Proposal
 from engines.money import amounts, approve, limits, many
-from engines.money.buy import earlier_order, rent
+from engines.money.buy import OrderedAgain, earlier_order, next_try, rent
 from engines.money.offers import Offer, offers
 from engines.money.order import Order, Orders
 from engines.operations.request import Changed
@@ -150,6 +150,9 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
         return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
     machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
     earlier = earlier_order(request.GET.get("retry_of", ""), request.team)
+    if earlier and (other := next_try(earlier)):
+        messages.warning(request, "It was ordered again already: this is that order. Nothing was ordered now.")
+        return redirect("operation", pk=other.pk)
     if not machine.is_bound or not machine.is_valid():
         context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier}
         return render(request, "creating/machine.html", context)
@@ -221,7 +224,7 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderF
             to = redirect("cloud-time")
         else:
             to = redirect("operation", pk=rent(wanted.one, reason, **asked).pk)
-    except (limits.Frozen, limits.OverLimit) as refusal:
+    except (limits.Frozen, limits.OverLimit, OrderedAgain) as refusal:
         refused(request, key.connection, str(refusal))
         return page(request, key, wanted, form, status=409, why_not=str(refusal))
     except Changed:

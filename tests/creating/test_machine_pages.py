@@ -14,6 +14,7 @@ from engines.controlplane import keys
 from engines.controlplane.providers.base import Unclear
 from engines.models import Operation
 from engines.money.approve import approve
+from engines.money.buy import OrderedAgain
 from engines.money.models import MAY_TRY_AGAIN, Extension, Freeze, Limits, Outcome, Proposal
 from engines.operations.moves import Decider
 from portal.audit.models import Entry
@@ -339,3 +340,41 @@ def test_an_old_sign_in_is_confirmed_before_money_is_spent(confirmed, ada, brows
     assert "more room" in words(answer)
     assert browser.post(URL, form).status_code == 302
     assert Operation.objects.count() == 1
+
+
+def test_of_two_tabs_that_order_it_again_one_does(browser):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended()
+    one, other = (form_of(browser.get(again(browser, first))) for _ in range(2))
+    browser.post(URL, one)
+    answer = browser.post(URL, other)
+    assert (answer.status_code, Operation.objects.filter(retry_of=first).count()) == (409, 1)
+    assert "It was ordered again already, by Ada: Create burst-" in words(answer)
+
+
+def test_what_was_ordered_again_leads_to_that_order(browser):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended()
+    link = again(browser, first)
+    browser.post(URL, form_of(browser.get(link)))
+    assert again(browser, first) == ""
+    assert browser.get(link)["Location"] == f"/operations/{Operation.objects.get(retry_of=first).pk}/"
+
+
+def test_of_two_approvals_to_order_it_again_one_is_carried_out(browser, acme, bill):
+    browser.post(URL, form_of(cost(browser)))
+    link = again(browser, first := ended())
+    Limits.objects.create(team=acme, approval_cost=1)
+    for form in [form_of(browser.get(link)) for _ in range(2)]:
+        browser.post(URL, form)
+    one, other = Proposal.objects.all()
+    by = Decider(bill, Origin(), "go")
+    approve(one, one.digest, by=by, now=timezone.now())
+    with pytest.raises(OrderedAgain):
+        approve(other, other.digest, by=by, now=timezone.now())
+    assert (Operation.objects.filter(retry_of=first).count(), fresh(other).state) == (1, "waiting")
+
+
+def fresh(row):
+    row.refresh_from_db()
+    return row
