@@ -354,8 +354,8 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
 def failed(batch: Batch) -> QuerySet[Engine]:
     """Return the engines of which it was asked in vain."""
     rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=FAILED)
-    if batch.verb == Verb.EXTEND:  # only where it is certain that nothing was charged
-        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN)
+    if batch.verb == Verb.EXTEND:  # only where it is certain that nothing was charged, and no other try may have been
+        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN, extension__retries=None)
     return Engine.objects.of(batch.team).filter(pk__in=rows.values("engine"))
 
 

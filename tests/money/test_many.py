@@ -363,6 +363,10 @@ def test_only_what_was_certainly_not_charged_is_tried_again(bills, fleet, api):
     confirm(bills, shown, f"?retry={batch.pk}&hours=3")
     again = Operation.objects.get(batch__retry_of=batch)
     assert again.extension.retry_of.operation.engine.uid == again.engine.uid == "eng_1"
+    sweep()
+    assert fresh(again).state == "succeeded"
+    assert "failed again" not in bills.get(f"/batches/{batch.pk}/").content.decode()
+    assert "0 will be asked" in page(bills, f"?retry={batch.pk}&hours=3")
 
 
 def test_an_operator_may_not_buy_for_many(client_of, olga, fleet):
