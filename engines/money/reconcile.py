@@ -133,15 +133,17 @@ class OwnWord(Exception):
 
 def own_word(operation: Operation, user: User) -> str:
     """Say why somebody else must settle it; "" if this person may."""
-    if not limits.needs_approval(operation.team, operation.extension.cost):
+    bought = operation.extension
+    # One of many is below the limit alone; that a second person was needed is told by their name.
+    if not bought.approved_name and not limits.needs_approval(operation.team, bought.cost):
         return ""
     asker = operation.requested_by
     if asker == user:
-        return "It is your own purchase, and above the approval limit: somebody else must say what became of it."
+        return "It is your own purchase, and one for two people: somebody else must say what became of it."
     for who in (user, asker):
         if who and who.unproven_since:  # both accounts may be one person's
             return (
-                f"It is above the approval limit, and nobody has vouched that the address of {who} is theirs: see Team."
+                f"It is for two people to settle, and nobody has vouched that the address of {who} is theirs: see Team."
             )
     return ""
 

@@ -9,6 +9,7 @@ from engines.enums import Verb
 from engines.models import Batch, Operation
 from engines.money import limits, many
 from engines.money.models import Freeze, Limits, Proposal
+from engines.money.reconcile import own_word
 from engines.operations.moves import Decider
 from portal import clock as clocks
 from portal.audit.models import Entry
@@ -199,3 +200,11 @@ def test_the_log_has_the_batch_and_each_order(browser):
     batch = Entry.objects.get(action="batch.create")
     assert (batch.detail["asked"], batch.detail["cost"], batch.reason) == (3, "$10.80", "more room")
     assert Entry.objects.filter(action="engine.create").count() == 3
+
+
+def test_what_became_of_one_of_many_that_were_approved_is_for_somebody_else_to_say(proposed, ada, bill):
+    waiting = many.waiting(proposed, clocks.now())
+    many.approve_all(waiting, many.digest(waiting), by=Decider(bill, ORIGIN), now=clocks.now())
+    one = Operation.objects.filter(batch=proposed).first()
+    assert "somebody else must say" in own_word(one, ada)
+    assert own_word(one, bill) == ""
