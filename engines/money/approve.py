@@ -118,6 +118,13 @@ def _bought(proposal: Proposal, by: Decider, now: datetime) -> Operation:
     return operation
 
 
+def is_for_two(quote: Quote | Order, team: Team) -> bool:
+    """Say whether a second person is asked. What was asked before goes the same way again, whatever the limits are."""
+    if Operation.objects.of(team).filter(pk=quote.id).exists():
+        return False
+    return Proposal.objects.of(team).filter(pk=quote.id).exists() or limits.needs_approval(team, quote.cost)
+
+
 def wanted(proposal: Proposal) -> Quote | Order:
     """Return what was proposed."""
     kind = Quote if proposal.engine_id else Order

@@ -81,7 +81,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
         "now": clock.now(),
     }
     try:
-        if limits.needs_approval(request.team, quote.cost):
+        if approve.is_for_two(quote, request.team):
             approve.propose(quote, reason, **asked)
             messages.success(
                 request, f"{amounts.dollars(quote.cost)} needs a second person: ask somebody to approve it."

@@ -219,7 +219,7 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderF
     try:
         if wanted.number > 1:
             to = redirect("batch", pk=many.rent_all(wanted, reason, **asked).pk)
-        elif waits:
+        elif waits := approve.is_for_two(wanted.one, request.team):
             approve.propose(wanted.one, reason, engine=None, **asked)
             to = redirect("cloud-time")
         else:

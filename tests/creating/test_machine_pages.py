@@ -260,6 +260,27 @@ def test_above_the_limit_it_waits_for_somebody_else(browser, client_of, bill, ac
     assert f"A new machine, {page.context['order'].name} : 2 vCPUs in local/here, for 3 h." in shown
 
 
+@pytest.mark.parametrize("state", ["waiting", "rejected"])
+def test_what_waited_for_somebody_else_is_not_ordered_by_its_form_alone_once_the_limit_is_higher(browser, acme, state):
+    Limits.objects.create(team=acme, approval_cost=1)
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    Proposal.objects.update(state=state)
+    Limits.objects.update(approval_cost=10**11)
+    assert browser.post(URL, form)["Location"] == "/cloud-time/"
+    assert (Operation.objects.count(), Proposal.objects.count()) == (0, 1)
+
+
+def test_the_same_form_after_the_approval_leads_to_the_order(browser, acme, bill):
+    Limits.objects.create(team=acme, approval_cost=1)
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    proposal = Proposal.objects.get()
+    approve(proposal, proposal.digest, by=Decider(bill, Origin(), "go"), now=timezone.now())
+    assert browser.post(URL, form)["Location"] == f"/operations/{proposal.pk}/"
+    assert Operation.objects.count() == 1
+
+
 def ended(outcome="not_sent", state="cancelled"):
     found = Operation.objects.get()
     Operation.objects.filter(pk=found.pk).update(state=state, next_at=None, finished_at=timezone.now())
