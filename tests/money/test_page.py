@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 
 from engines import tasks
-from engines.models import DayCheck, LedgerEntry, Operation
+from engines.models import DayCheck, Engine, LedgerEntry, Operation
 from engines.money import checks, sheet
 from engines.money.limits import Frozen
 from engines.money.models import Freeze, Limits
@@ -70,6 +70,15 @@ def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(clie
     ask(engine, bill, bills_key)
     sweep()
     assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
+
+
+def test_what_was_bought_here_for_later_is_no_part_of_what_it_cost_so_far(
+    client_of, bill, bills_key, engine, api, clock
+):
+    ask(engine, bill, bills_key)
+    sweep()
+    Engine.objects.filter(pk=engine.pk).update(created_at=clock.at - timedelta(hours=1))
+    assert "≈ $2.50 $7.50 for time bought here" in words(client_of(bill).get(URL))
 
 
 def row_of(browser, uid="eng_1"):
