@@ -146,6 +146,16 @@ def test_a_second_person_sees_and_approves_all_of_it_at_once(proposed, client_of
     assert sorted(row.engine_name for row in rows) == [each.engine_name for each in waiting]
 
 
+def test_a_second_click_of_the_approval_does_not_say_that_nothing_was_bought(proposed, client_of, bill):
+    bills, url = client_of(bill), f"/batches/{proposed.pk}/approve/"
+    digest = re.search(r'name="digest" value="([^"]+)"', bills.get(url).content.decode())[1]
+    for said in ("3 of 3 are approved", "None of it waits for a second person any more"):
+        shown = words(bills.post(url, {"digest": digest, "reason": "planned"}, follow=True))
+        assert said in shown
+        assert "Nothing was bought" not in shown
+    assert Operation.objects.count() == 3
+
+
 def test_one_that_is_refused_at_the_approval_is_named(proposed, acme, bill):
     waiting = many.waiting(proposed, clocks.now())
     Limits.objects.filter(team=acme).update(team_day=2 * EACH)
