@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
+from engines import bulk
 from engines.enums import OPEN, State, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.alarms import alarming
@@ -364,6 +365,35 @@ def test_a_stop_of_many_takes_its_place_too(draining, ask, adas):
     said = form(plan, typed="stop 1", despite="on")
     assert adas.post("/engines/many/stop/?uid=eng_1", said).status_code == 302
     assert (state_of(draining), state_of(queued)) == (State.SUPERSEDED, State.SUPERSEDED)
+
+
+def test_a_stop_of_many_leaves_what_is_queued_where_the_first_is_sent_in_that_moment(
+    draining, queued, adas, monkeypatch
+):
+    put(draining, "requested")
+    plan = adas.get("/engines/many/stop/?uid=eng_1")
+    begun = bulk.superseded
+
+    def sent_meanwhile(*about):
+        found = begun(*about)
+        put(draining, "sending")
+        return found
+
+    monkeypatch.setattr("engines.bulk.superseded", sent_meanwhile)
+    assert adas.post("/engines/many/stop/?uid=eng_1", form(plan, typed="stop 1", despite="on")).status_code == 302
+    assert (state_of(draining), state_of(queued)) == (State.SENDING, State.WAITING)
+    assert not Operation.objects.filter(verb="stop").exists()
+
+
+def test_a_stop_holds_both_before_it_moves_one_of_them(draining, queued, ask, monkeypatch):
+    done = []
+    monkeypatch.setattr("engines.operations.request.hold", lambda rows: done.append({row.pk for row in rows}))
+    monkeypatch.setattr(
+        "engines.operations.request.move", lambda row, *_, **said: done.append(row.pk) or move(row, *_, **said)
+    )
+    ask("stop", {})
+    assert done[0] == {draining.pk, queued.pk}
+    assert set(done[1:]) == done[0]
 
 
 def test_what_was_queued_behind_one_that_is_superseded_at_that_moment_is_too(draining, queued):
