@@ -119,6 +119,18 @@ def test_d7_an_update_behind_a_drain_is_never_sent_to_an_engine_that_is_gone(dra
     assert UPDATE not in api.requests
 
 
+def test_d7_nor_does_it_wait_for_one_that_was_gone_before_the_drain_was_closed(draining, queued, olga, api, held):
+    del api.engines["eng_1"]
+    for _ in range(3):
+        sweep(held, seconds=20)
+    draining.refresh_from_db()
+    close(draining, by=Decider(olga, ORIGIN), now=clock.now())
+    sweep(held, seconds=20)
+    assert state_of(queued) == State.CANCELLED
+    assert queued.note == "The API no longer knows the engine. Nothing was sent."
+    assert Entry.objects.filter(action="operation.cancelled", operation_id=str(queued.pk)).count() == 1
+
+
 def test_d7_nor_to_one_that_does_not_come_back_in_time(draining, queued, api, held):
     now_is(api, held, "stopped")
     sweep(held, days=7)
