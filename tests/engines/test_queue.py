@@ -1,18 +1,19 @@
 """One operation may be queued behind another: it is sent when that one has ended and the engine can be asked."""
 
 import re
+import threading
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from engines import bulk
 from engines.enums import OPEN, State, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.alarms import alarming
 from engines.operations.decide import close
-from engines.operations.moves import Decider, move, move_all
+from engines.operations.moves import Decider, hold, move, move_all
 from engines.operations.queue import release
 from engines.operations.request import Busy, request
 from engines.operations.sweep import due
@@ -138,6 +139,23 @@ def test_d7_nor_to_one_that_does_not_come_back_in_time(draining, queued, api, he
     assert "did not come back in time, so nothing was sent" in queued.note
     now_is(api, held, "running")
     assert UPDATE not in api.requests
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks the whole file")
+@pytest.mark.django_db(transaction=True)
+def test_it_is_queued_while_the_first_is_held_to_be_moved_and_neither_waits_for_the_other(draining, ask):
+    def queue():
+        ask()
+        connection.close()
+
+    other = threading.Thread(target=queue)
+    with transaction.atomic():
+        hold([draining])
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+        move_all([draining], State.SUCCEEDED, now=NOW)
+    assert Operation.objects.get(verb="update").behind == draining
 
 
 # How the first one ends
