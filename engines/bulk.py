@@ -188,8 +188,9 @@ def _ends(verb: Verb, rows: QuerySet[Engine]) -> dict[int, datetime]:
 
 
 def _under_way(opened: Iterable[Operation]) -> Operation | None:
-    """Return what is done to the engine now: buying time for its machine does nothing to it."""
-    return next((each for each in opened if each.verb != Verb.EXTEND and not each.is_queued), None)
+    """Return what is done to the engine now: buying time for its machine is not, nor what waits for its turn."""
+    begun = (each for each in opened if each.verb != Verb.EXTEND and not (each.is_queued or each.waits_for_turn))
+    return next(begun, None)
 
 
 def _kind(verb: Verb, engine: Engine, opened: Iterable[Operation]) -> Skip:

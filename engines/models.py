@@ -189,6 +189,11 @@ class Operation(models.Model):
         return self.state == State.WAITING and self.behind_id is not None and self.released_at is None
 
     @property
+    def waits_for_turn(self) -> bool:
+        """Whether the batch that it is of has not come to it yet."""
+        return self.state == State.REQUESTED and self.next_at is None
+
+    @property
     def standing(self) -> str:
         return "Queued" if self.is_queued else str(self.get_state_display())
 

@@ -168,10 +168,13 @@ def hold(operations: Iterable[Operation]) -> set[tuple[uuid.UUID, str, int]]:
     """Lock the rows until the transaction ends (on SQLite all are); return their keys, states and fences as they are.
 
     All rows of a transaction are locked before the log's end is, in one order: two transactions never wait in a ring.
+    Nor with one that names such a row, as what is queued behind it does: their keys are not locked.
     """
     keys, found = sorted(operation.pk for operation in operations), set()
     for start in range(0, len(keys), AT_ONCE):
-        rows = Operation.objects.select_for_update().filter(pk__in=keys[start : start + AT_ONCE]).order_by("pk")
+        rows = (
+            Operation.objects.select_for_update(no_key=True).filter(pk__in=keys[start : start + AT_ONCE]).order_by("pk")
+        )
         found |= set(rows.values_list("pk", "state", "fence"))
     return found
 

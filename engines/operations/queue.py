@@ -13,7 +13,7 @@ from engines.enums import OPEN, State
 from engines.models import QUEUED, Operation
 from engines.operations.behaviour import PATIENCE
 from engines.operations.moves import Moved, amend, move
-from engines.operations.verbs import blocker
+from engines.operations.verbs import VERBS, blocker
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,11 @@ def _release(operation: Operation, first: Operation, now: datetime) -> None:
     if first.state == State.SUPERSEDED:
         move(operation, State.SUPERSEDED, now=now, note=f"{first} was superseded, and with it what waited behind it.")
         return
-    opened = Operation.objects.of(operation.team).filter(engine=operation.engine, state__in=OPEN).exclude(QUEUED)
+    engine = operation.its_engine
+    if engine.status == "deleted":  # a pass over the fleet does not list it, so no reading of it may follow
+        move(operation, State.CANCELLED, now=now, note=VERBS[operation.verb].back(engine).note)
+        return
+    opened = Operation.objects.of(operation.team).filter(engine=engine, state__in=OPEN).exclude(QUEUED)
     if other := blocker(operation.verb, opened):  # asked in the moment between that end and this
         amend(operation, behind=other, note=words(other))
         return

@@ -1,18 +1,19 @@
 """What a person asked for becomes a row: with its audit entry, in one transaction, and nothing is sent yet."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from engines.enums import OPEN, State, Verb
 from engines.models import QUEUED, Batch, Engine, Moment, Operation
 from engines.operations.behaviour import PATIENCE
-from engines.operations.moves import AT_ONCE, Decider, Moved, announce, audit, entry, move, move_all
+from engines.operations.moves import AT_ONCE, Decider, Moved, announce, audit, entry, hold, move, move_all
 from engines.operations.queue import words
 from engines.operations.verbs import VERBS, behind, blocker, fit, takes_the_place_of
 from portal.accounts.models import Team, User
@@ -185,10 +186,13 @@ def superseded(verb: Verb, engines: list[Engine]) -> list[Operation]:
     if not VERBS[verb].supersedes or not engines:
         return []
     wanted = {engine.pk for engine in engines}
-    weaker = QUEUED | Q(verb__in=VERBS[verb].supersedes)
-    rows = Operation.objects.of(engines[0].team).filter(weaker, state__in=OPEN)
-    others = [each for each in rows.select_related("team", "engine") if each.engine_id in wanted]
-    return [each for each in others if takes_the_place_of(verb, each)]
+    opened: dict[int | None, list[Operation]] = defaultdict(list)
+    for each in Operation.objects.of(engines[0].team).filter(state__in=OPEN).select_related("team", "engine"):
+        if each.engine_id in wanted:
+            opened[each.engine_id].append(each)
+    # Where another one has to end first, as it is being sent, nothing is asked: what is queued behind that stays.
+    free = [some for some in opened.values() if not blocker(verb, some)]
+    return [each for some in free for each in some if takes_the_place_of(verb, each)]
 
 
 def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> Operation | None:
@@ -208,9 +212,10 @@ def _make_room(wish: Wish, engine: Engine, by: Decider, now: datetime) -> Operat
         if PATIENCE in wish.parameters and (first := behind(wish.verb, opened)):
             return first
         raise Busy(other)
-    for other in opened:
-        if takes_the_place_of(wish.verb, other):
-            move(other, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {wish.verb} instead.")
+    taken = [other for other in opened if takes_the_place_of(wish.verb, other)]
+    hold(taken)  # before the first is in the log: somebody may be moving the other
+    for other in taken:
+        move(other, State.SUPERSEDED, now=now, by=by, note=f"{by.user} asked for a {wish.verb} instead.")
     return None
 
 

@@ -96,7 +96,9 @@ def recover_all(batch_id: uuid.UUID, now: datetime) -> None:
     """As `recover`, for what a worker had claimed of a batch, which is all at once."""
     with transaction.atomic():
         # Locked as they are found: a worker that is alive after all renews its lease before this, or not at all.
-        rows = Operation.objects.select_for_update(of=("self",)).filter(batch=batch_id, state=State.SENDING)
+        rows = Operation.objects.select_for_update(of=("self",), no_key=True).filter(
+            batch=batch_id, state=State.SENDING
+        )
         rows = rows.filter(next_at__lte=now).exclude(lease_until__gt=now).exclude(verb__in=MONEY).order_by("pk")
         found = list(rows.select_related("team", "engine__connection", "requested_by"))
         lost = move_all(found, State.UNKNOWN, now=now, note=LOST, lease_until=None, next_at=None)

@@ -91,7 +91,7 @@ def _once(batch_id: uuid.UUID) -> Iterator[bool]:
 @transaction.atomic
 def _claim(batch_id: uuid.UUID, size: int, now: datetime) -> list[Operation] | None:
     """Take some operations that are due, those first that the API had no time for; None if there are none."""
-    rows = Operation.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+    rows = Operation.objects.select_for_update(skip_locked=True, of=("self",), no_key=True).filter(
         batch=batch_id, state=State.REQUESTED, next_at__lte=now
     )
     rows = rows.exclude(verb__in=MONEY)  # sent one by one: see engines/money

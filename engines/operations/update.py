@@ -67,7 +67,7 @@ class Update(Behaviour):
         progress = {**progress_of(engine), "cycled": cycled, "from": before}
         if engine.status == "deleted":
             return Judgement(State.NEEDS_ATTENTION, GONE)
-        if told and operation.state != State.UNKNOWN:
+        if told and operation.state not in (State.UNKNOWN, State.SENDING):  # else it may be told of an earlier one
             return self._as_told(operation, engine, told, progress)
         return self._as_seen(operation, engine, now, progress)
 

@@ -497,3 +497,17 @@ def test_hundreds_are_asked_in_few_statements(olgas, acme_connection, olgas_key,
         assert olgas.post(PATH + "?all=1", words).status_code == 302
     assert Operation.objects.filter(state="requested").count() == 400
     assert verify(acme_connection.team)[1] is None
+
+
+def test_the_guard_counts_what_only_waits_for_its_turn_as_running_when_it_is_to_be_stopped(
+    client_of, ada, olgas, fleet, acme_connection
+):
+    ask(olgas, few(*range(10)), "update", version="stable", pace="turns")
+    waiting = Operation.objects.filter(next_at__isnull=True).values_list("engine__uid", flat=True)
+    assert len(waiting) == 7
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["*"])
+    query = "?" + "&".join(f"uid={uid}" for uid in waiting)
+    answer = ask(client_of(ada), query, "stop", typed="stop 7")
+    assert answer.status_code == 422
+    assert "CPU only: no running engine is left, of 10" in answer.content.decode()
+    assert not Operation.objects.filter(verb="stop").exists()

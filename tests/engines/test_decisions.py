@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from engines.models import Batch, Operation
+from engines.models import Batch, Ceiling, Freeze, Limits, Operation
 from engines.operations.request import request
 from portal import clock
 from portal.audit.models import Entry
@@ -113,3 +113,15 @@ def test_what_another_wish_replaces_keeps_its_own_reason(operation, olga, olgas_
     asked = {"engine": engine, "user": olga, "key": olgas_key, "origin": Origin(), "now": clock.now()}
     request(wish(verb="stop", parameters={"online": True}), **asked)
     assert Entry.objects.get(action="operation.superseded").reason == operation.reason
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}])
+@pytest.mark.parametrize("brake", ["freeze", "limits", "ceiling"])
+def test_how_much_may_be_spent_stays_as_it_is_without_a_reason(client_of, ada, brake, headers):
+    adas, url = client_of(ada), f"/cloud-time/{brake}/"
+    typed = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', adas.get(url).content.decode()))
+    entries = Entry.objects.count()
+    for reason in ({}, {"reason": " "}):
+        assert adas.post(url, typed | reason, headers=headers).status_code == 422
+    assert Entry.objects.count() == entries
+    assert not any(kind.objects.exists() for kind in (Freeze, Limits, Ceiling))

@@ -1,17 +1,19 @@
 """One operation may be queued behind another: it is sent when that one has ended and the engine can be asked."""
 
 import re
+import threading
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
+from engines import bulk
 from engines.enums import OPEN, State, Verb
 from engines.models import Change, Engine, Operation
 from engines.operations.alarms import alarming
 from engines.operations.decide import close
-from engines.operations.moves import Decider, move, move_all
+from engines.operations.moves import Decider, hold, move, move_all
 from engines.operations.queue import release
 from engines.operations.request import Busy, request
 from engines.operations.sweep import due
@@ -118,6 +120,18 @@ def test_d7_an_update_behind_a_drain_is_never_sent_to_an_engine_that_is_gone(dra
     assert UPDATE not in api.requests
 
 
+def test_d7_nor_does_it_wait_for_one_that_was_gone_before_the_drain_was_closed(draining, queued, olga, api, held):
+    del api.engines["eng_1"]
+    for _ in range(3):
+        sweep(held, seconds=20)
+    draining.refresh_from_db()
+    close(draining, by=Decider(olga, ORIGIN), now=clock.now())
+    sweep(held, seconds=20)
+    assert state_of(queued) == State.CANCELLED
+    assert queued.note == "The API no longer knows the engine. Nothing was sent."
+    assert Entry.objects.filter(action="operation.cancelled", operation_id=str(queued.pk)).count() == 1
+
+
 def test_d7_nor_to_one_that_does_not_come_back_in_time(draining, queued, api, held):
     now_is(api, held, "stopped")
     sweep(held, days=7)
@@ -125,6 +139,23 @@ def test_d7_nor_to_one_that_does_not_come_back_in_time(draining, queued, api, he
     assert "did not come back in time, so nothing was sent" in queued.note
     now_is(api, held, "running")
     assert UPDATE not in api.requests
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks the whole file")
+@pytest.mark.django_db(transaction=True)
+def test_it_is_queued_while_the_first_is_held_to_be_moved_and_neither_waits_for_the_other(draining, ask):
+    def queue():
+        ask()
+        connection.close()
+
+    other = threading.Thread(target=queue)
+    with transaction.atomic():
+        hold([draining])
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+        move_all([draining], State.SUCCEEDED, now=NOW)
+    assert Operation.objects.get(verb="update").behind == draining
 
 
 # How the first one ends
@@ -364,6 +395,35 @@ def test_a_stop_of_many_takes_its_place_too(draining, ask, adas):
     said = form(plan, typed="stop 1", despite="on")
     assert adas.post("/engines/many/stop/?uid=eng_1", said).status_code == 302
     assert (state_of(draining), state_of(queued)) == (State.SUPERSEDED, State.SUPERSEDED)
+
+
+def test_a_stop_of_many_leaves_what_is_queued_where_the_first_is_sent_in_that_moment(
+    draining, queued, adas, monkeypatch
+):
+    put(draining, "requested")
+    plan = adas.get("/engines/many/stop/?uid=eng_1")
+    begun = bulk.superseded
+
+    def sent_meanwhile(*about):
+        found = begun(*about)
+        put(draining, "sending")
+        return found
+
+    monkeypatch.setattr("engines.bulk.superseded", sent_meanwhile)
+    assert adas.post("/engines/many/stop/?uid=eng_1", form(plan, typed="stop 1", despite="on")).status_code == 302
+    assert (state_of(draining), state_of(queued)) == (State.SENDING, State.WAITING)
+    assert not Operation.objects.filter(verb="stop").exists()
+
+
+def test_a_stop_holds_both_before_it_moves_one_of_them(draining, queued, ask, monkeypatch):
+    done = []
+    monkeypatch.setattr("engines.operations.request.hold", lambda rows: done.append({row.pk for row in rows}))
+    monkeypatch.setattr(
+        "engines.operations.request.move", lambda row, *_, **said: done.append(row.pk) or move(row, *_, **said)
+    )
+    ask("stop", {})
+    assert done[0] == {draining.pk, queued.pk}
+    assert set(done[1:]) == done[0]
 
 
 def test_what_was_queued_behind_one_that_is_superseded_at_that_moment_is_too(draining, queued):

@@ -395,3 +395,20 @@ def test_every_verb_says_what_it_does_before_it_is_asked(client_of, engine, ada,
     page = client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
     assert f"{verb.label} gpu-1" in page
     assert 'name="reason"' in page
+
+
+EARLIER = {"phase": "done", "asked": "v1.0.0", "version": "v1.0.0", "error": ""}
+
+
+@pytest.mark.parametrize("told", [EARLIER, EARLIER | {"phase": "current"}])
+def test_what_became_of_an_earlier_update_is_no_answer_to_one_that_is_sent_again(api, asked, later, told):
+    api.engines["eng_1"] = dto(update=told)
+    api.trouble["POST /engines/eng_1/update"] = (429, "rate_limited")
+    operation = asked(Verb.UPDATE, version="v2.0.0", **{"from": "v1.0.0"})
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    api.trouble.clear()
+    send(str(operation.pk), operation.next_at)
+    operation.refresh_from_db()
+    assert operation.state == State.ACCEPTED
+    assert api.bodies["update"] == {"version": "v2.0.0"}
