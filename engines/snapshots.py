@@ -260,7 +260,7 @@ def apply(connection: Connection, dtos: Iterable[Any], *, read_at: datetime) -> 
 def _stored(connection: Connection, uids: list[str]) -> Iterable[Engine]:
     rows = Engine.objects.of(connection.team).filter(connection=connection, uid__in=uids)
     # Locked, always in one order: of two readings at once, the older must not be written over the newer.
-    return rows.select_for_update().order_by("pk").defer("wire")
+    return rows.select_for_update(no_key=True).order_by("pk").defer("wire")
 
 
 class Said(NamedTuple):

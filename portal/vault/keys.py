@@ -71,7 +71,7 @@ def store(
     With `keep_earlier` the earlier one is retired instead: what was asked with it goes on with it (key.rotated).
     """
     # One at a time per connection: of two browser tabs, the second replaces the first one's row.
-    Connection.objects.select_for_update().get(pk=connection.pk)
+    Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
     row = current_keys(connection.team).filter(user=user, connection=connection).first()
     before = described(row) if row else {}
     action = "key.stored"
