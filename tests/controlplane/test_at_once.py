@@ -86,6 +86,22 @@ def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, age
     assert row(run(caller, app="50xyoff")).worker.index == 0
 
 
+def test_an_app_that_is_warm_with_another_setup_is_not_warm(caller, agent):
+    Engine.objects.get(pk=agent.id).workers.filter(index=1).update(warm_apps=["sleep:v1@abcdef", "other:v1@0"])
+    assert row(run(caller)).worker.index == 0
+
+
+def test_it_waits_for_the_lock_of_a_better_worker_rather_than_take_a_worse_one(caller, agent, monkeypatch):
+    Engine.objects.get(pk=agent.id).workers.filter(index=1).update(warm_apps=["sleep:v1@0"])
+    start = dispatch._start
+
+    def locked(task, seat, *, waits=True):
+        return (waits or not seat.warm_apps) and start(task, seat, waits=waits)
+
+    monkeypatch.setattr(dispatch, "_start", locked)
+    assert row(run(caller)).worker.index == 1
+
+
 @pytest.mark.parametrize("change", [{"state": "draining", "drain_epoch": 1}, {"session": None}, {"mode": "draining"}])
 def test_a_worker_that_is_lost_between_look_and_lock_gets_nothing(caller, agent, monkeypatch, change):
     seat = dispatch.seats(agent.team.pk)[0]
