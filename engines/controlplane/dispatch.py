@@ -87,6 +87,7 @@ FACTS = {
     "queued": TaskStatus.QUEUED.value,
     "live": ", ".join(str(status.value) for status in LIVE),
 }
+WAITING = "SELECT 1 FROM controlplane_task WHERE team_id = %s AND status = {queued} LIMIT %s"
 LOCKED = "SELECT state, session, mode, deleted_at IS NULL FROM controlplane_engine WHERE id = %s"
 
 
@@ -188,6 +189,9 @@ def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
         yield f"w.id IN ({ALL_WARM})", f"{RENTED}, " + ("" if "gpu" in task.resources else f"{HAS_GPU}, "), (warm,)
     for rented, has_gpu in product((False, True), repeat=2):
         yield COLD, "", (rented, has_gpu)
+        # Behind a long queue it waits in any case: a busy fleet need not be looked through three times more.
+        if not (rented or has_gpu) and len(statements.ask(WAITING.format(**FACTS), task.team_id, CHOICES)) == CHOICES:
+            return
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:

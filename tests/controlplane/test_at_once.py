@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections, transaction
 
-from engines.controlplane import dispatch, keys, sessions, tasks
+from engines.controlplane import dispatch, keys, sessions, statements, tasks
 from engines.controlplane.models import DATABASE, ApiKey, Engine, Task, atomic
 from engines.enums import TaskStatus
 from tests.controlplane.conftest import Agent, events, kinds
@@ -74,6 +74,18 @@ def test_behind_a_long_queue_it_waits_for_its_turn(caller, agent, queue):
     for _ in range(dispatch.CHOICES):
         queue(targets=["elsewhere-cpu-0"])
     assert run(caller)["status"] == TaskStatus.QUEUED
+
+
+def test_behind_a_long_queue_a_busy_fleet_is_looked_through_only_once(caller, agent, queue, monkeypatch):
+    looks, ask = [], statements.ask
+    monkeypatch.setattr(statements, "ask", lambda sql, *given: (looks.append(sql), ask(sql, *given))[1])
+    Engine.objects.update(mode="draining")
+    for waiting in (0, dispatch.CHOICES):
+        looks.clear()
+        for _ in range(waiting):
+            queue(targets=["elsewhere-cpu-0"])
+        assert run(caller)["status"] == TaskStatus.QUEUED
+        assert sum("controlplane_worker w" in sql for sql in looks) == (1 if waiting else 4)
 
 
 def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, agent):
