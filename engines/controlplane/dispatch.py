@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice, product
 from typing import Any
 
@@ -87,6 +87,7 @@ FACTS = {
     "queued": TaskStatus.QUEUED.value,
     "live": ", ".join(str(status.value) for status in LIVE),
 }
+WAITING = "SELECT 1 FROM controlplane_task WHERE team_id = %s AND status = {queued} LIMIT %s"
 LOCKED = "SELECT state, session, mode, deleted_at IS NULL FROM controlplane_engine WHERE id = %s"
 
 
@@ -121,13 +122,18 @@ def _queue() -> QuerySet[Task]:
 
 def admit(task: Task) -> None:
     """Store a new task: with a free worker if there is one for it that nobody waits for, else in the queue."""
-    tried: list[Seat] = []
+    first: Seat | None = None
     for seat in islice(_choices(task), TRIES):
+        # A lock is soon over; a model that has to be loaded, or a machine by the hour, is not.
+        if first is not None and _rank(task, seat) != _rank(task, first):
+            if _start(task, first):
+                return
+            first = None
         # Many callers at once would all wait for the same engine, to find its worker taken.
         if _start(task, seat, waits=False):
             return
-        tried.append(seat)
-    if tried and _start(task, tried[0]):
+        first = first or seat
+    if first is not None and _start(task, first):
         return
     with atomic():
         task.save(force_insert=True)
@@ -139,9 +145,11 @@ def _choices(task: Task) -> Iterator[Seat]:
     """Yield where `run` could put the new task, best first; nothing if it is for `run` to find out."""
     at = now()
     waiting: list[Task] | None = None
+    offered: set[str] = set()  # one that is warm comes again among the others
     for seat, others_wait in _free_seats(task, at):
-        if not _fits(seat, task):
+        if seat.worker_id in offered or not _fits(seat, task):
             continue
+        offered.add(seat.worker_id)
         if others_wait and waiting is None:
             waiting = _first_waiting(task.team_id)
             if len(waiting) == CHOICES:
@@ -167,7 +175,10 @@ def _free_seats(task: Task, at: datetime) -> Iterator[tuple[Seat, bool]]:
         for *row, cloud, others_wait in statements.ask(
             sql, *engines, team, team, soon, *targets, *targets, *given, choices
         ):
-            yield _seat_of(row, bool(cloud), ending=False), bool(others_wait)
+            seat = _seat_of(row, bool(cloud), ending=False)
+            # The pattern also finds the app with another setup beside another app with this one.
+            if tier == COLD or _is_warm(task, seat):
+                yield seat, bool(others_wait)
 
 
 def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
@@ -178,6 +189,9 @@ def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
         yield f"w.id IN ({ALL_WARM})", f"{RENTED}, " + ("" if "gpu" in task.resources else f"{HAS_GPU}, "), (warm,)
     for rented, has_gpu in product((False, True), repeat=2):
         yield COLD, "", (rented, has_gpu)
+        # Behind a long queue it waits in any case: a busy fleet need not be looked through three times more.
+        if not (rented or has_gpu) and len(statements.ask(WAITING.format(**FACTS), task.team_id, CHOICES)) == CHOICES:
+            return
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:
@@ -285,14 +299,16 @@ def suits(seat: Seat, need: dict[str, Any]) -> bool:
 
 def _ranked(task: Task, suitable: list[Seat]) -> list[Seat]:
     """The better choice first: the app is warm, own hardware before rented, no GPU kept from those who need one."""
-    name = f"{task.app}:"
-    setup = f"@{setup_hash(task.setup)}"
+    return sorted(suitable, key=partial(_rank, task))
 
-    def rank(seat: Seat) -> tuple[bool, bool, bool]:
-        warm = any(app.startswith(name) and app.endswith(setup) for app in seat.warm_apps)
-        return not warm, seat.cloud, bool(seat.gpus) and "gpu" not in task.resources
 
-    return sorted(suitable, key=rank)
+def _rank(task: Task, seat: Seat) -> tuple[bool, bool, bool]:
+    return not _is_warm(task, seat), seat.cloud, bool(seat.gpus) and "gpu" not in task.resources
+
+
+def _is_warm(task: Task, seat: Seat) -> bool:
+    name, setup = f"{task.app}:", f"@{setup_hash(task.setup)}"
+    return any(app.startswith(name) and app.endswith(setup) for app in seat.warm_apps)
 
 
 def setup_hash(setup: dict[str, Any]) -> str:

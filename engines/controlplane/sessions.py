@@ -22,6 +22,7 @@ from engines.controlplane.models import Engine, Task
 
 LONG = ("config", "system_info")  # of an engine's row, and of no interest for what its socket says
 CLOSE_RESTART = 1012  # come again at once
+HOST = socket.gethostname()  # as it was at the start: what this process holds must not get another name under it
 
 
 class Over(Exception):
@@ -93,7 +94,7 @@ def instance() -> str:
 
 
 def _address() -> str:
-    return f"{socket.gethostname()}:{settings.API_PORT}"
+    return f"{HOST}:{settings.API_PORT}"
 
 
 def forget_own() -> int:

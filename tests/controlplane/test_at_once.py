@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections, transaction
 
-from engines.controlplane import dispatch, keys, sessions, tasks
+from engines.controlplane import dispatch, keys, sessions, statements, tasks
 from engines.controlplane.models import DATABASE, ApiKey, Engine, Task, atomic
 from engines.enums import TaskStatus
 from tests.controlplane.conftest import Agent, events, kinds
@@ -76,6 +76,18 @@ def test_behind_a_long_queue_it_waits_for_its_turn(caller, agent, queue):
     assert run(caller)["status"] == TaskStatus.QUEUED
 
 
+def test_behind_a_long_queue_a_busy_fleet_is_looked_through_only_once(caller, agent, queue, monkeypatch):
+    looks, ask = [], statements.ask
+    monkeypatch.setattr(statements, "ask", lambda sql, *given: (looks.append(sql), ask(sql, *given))[1])
+    Engine.objects.update(mode="draining")
+    for waiting in (0, dispatch.CHOICES):
+        looks.clear()
+        for _ in range(waiting):
+            queue(targets=["elsewhere-cpu-0"])
+        assert run(caller)["status"] == TaskStatus.QUEUED
+        assert sum("controlplane_worker w" in sql for sql in looks) == (1 if waiting else 4)
+
+
 def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, agent):
     engine = Engine.objects.get(pk=agent.id)
     engine.workers.bulk_create(
@@ -84,6 +96,22 @@ def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, age
     engine.workers.filter(index=dispatch.CHOICES + 5).update(warm_apps=["50%_off:v1@0"])
     assert row(run(caller, app="50%_off")).worker.index == dispatch.CHOICES + 5
     assert row(run(caller, app="50xyoff")).worker.index == 0
+
+
+def test_an_app_that_is_warm_with_another_setup_is_not_warm(caller, agent):
+    Engine.objects.get(pk=agent.id).workers.filter(index=1).update(warm_apps=["sleep:v1@abcdef", "other:v1@0"])
+    assert row(run(caller)).worker.index == 0
+
+
+def test_it_waits_for_the_lock_of_a_better_worker_rather_than_take_a_worse_one(caller, agent, monkeypatch):
+    Engine.objects.get(pk=agent.id).workers.filter(index=1).update(warm_apps=["sleep:v1@0"])
+    start = dispatch._start
+
+    def locked(task, seat, *, waits=True):
+        return (waits or not seat.warm_apps) and start(task, seat, waits=waits)
+
+    monkeypatch.setattr(dispatch, "_start", locked)
+    assert row(run(caller)).worker.index == 1
 
 
 @pytest.mark.parametrize("change", [{"state": "draining", "drain_epoch": 1}, {"session": None}, {"mode": "draining"}])

@@ -15,9 +15,9 @@ WELL = json.dumps({"app": "sleep", "input": {"seconds": 1}})
 ONLY_THEIRS = re.compile(r'"(id|short_id|\w+_at)":"[^"]*"|req_\w+|[0-9a-f]{32}')
 
 
-def asked_at(handler, path="/run", body=WELL, **headers):
+def asked_at(handler, path="/run", body=WELL, kind="application/json", **headers):
     handler.load_middleware()
-    request = RequestFactory().generic("POST", path, body, "application/json", headers=headers)
+    request = RequestFactory().generic("POST", path, body, kind, headers=headers)
     answer = handler.get_response(request)
     headers = {name: value for name, value in answer.headers.items() if not name.startswith("X-R")}
     return answer.status_code, headers | {"names": sorted(answer.headers)}, ONLY_THEIRS.sub("", answer.content.decode())
@@ -58,6 +58,15 @@ def test_a_request_gets_the_same_answer_on_either_way(bearer, path, body, status
 @pytest.mark.parametrize("body", [WELL, "{"])
 def test_who_may_not_is_told_the_same_on_either_way(bearer, authorization, status, body):
     facts = {"authorization": bearer("tasks:read") if authorization is None else authorization, "body": body}
+    short, usual = asked_at(Direct(), **facts), asked_at(BaseHandler(), **facts)
+    assert short[0] == status
+    assert short == usual
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/json; charset=x"])
+@pytest.mark.parametrize(("body", "status"), [(WELL, 200), ("a=b", 400), ("", 422)])
+def test_what_the_body_is_called_makes_no_difference(bearer, body, status, kind):
+    facts = {"authorization": bearer(), "body": body, "kind": kind}
     short, usual = asked_at(Direct(), **facts), asked_at(BaseHandler(), **facts)
     assert short[0] == status
     assert short == usual

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_a_task_rings(rings, queue):
 
 
 def test_a_drain_that_somebody_else_wrote_rings(rings, agent):
+    rings()
+    Engine.objects.filter(pk=agent.id).update(state="draining", drain_epoch=1)
+    assert rings()
+
+
+def test_a_drain_is_seen_on_a_host_that_got_another_name_meanwhile(rings, agent, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
     rings()
     Engine.objects.filter(pk=agent.id).update(state="draining", drain_epoch=1)
     assert rings()
