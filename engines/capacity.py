@@ -43,6 +43,7 @@ class Breach:
     pool: str
     taken: int
     running: int
+    away: int = 0  # of those that are taken, the ones that went before
 
     @property
     def is_last(self) -> bool:
@@ -56,7 +57,8 @@ class Breach:
     def __str__(self) -> str:
         if self.is_last:
             return f"{self.pool}: no running engine is left, of {self.running}."
-        return f"{self.pool}: {self.taken} of {self.running} running engines at once."
+        before = f", with the {self.away} that went before" if self.away else ""
+        return f"{self.pool}: {self.taken} of {self.running} running engines at once{before}."
 
 
 def pool_of(engine: Engine) -> Pool:
@@ -98,5 +100,5 @@ def breaches(taken: Iterable[Engine], team: Team) -> list[Breach]:
         room = there.get(pool, Room())
         if len(engines) > room.left:
             name = f"{engines[0].connection.name}, {pool[1] or 'CPU only'}"
-            found.append(Breach(name, len(engines) + room.away, room.running))
+            found.append(Breach(name, len(engines) + room.away, room.running, room.away))
     return sorted(found, key=lambda breach: breach.pool)

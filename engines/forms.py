@@ -23,6 +23,7 @@ from engines.tickets import BulkTicket, Ticket
 from portal.accounts.models import User
 from portal.vault.addresses import BadAddress, checked, is_listed
 
+LEDGER = "Shown in the ledger, and kept in the audit log."
 TOO_OLD = "This form is too old. Look at it again and confirm once more."
 PATIENCES, PATIENT = {"24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}, "168"
 DEADLINES = {"1": "1 hour", "2": "2 hours", "6": "6 hours", "24": "1 day", "72": "3 days"}
@@ -262,6 +263,8 @@ class BulkForm(WhyForm):
         self.phrase = f"{plan.verb} {len(plan.will)}"
         self.fields["typed"].help_text = f"“{self.phrase}”, because this cannot be undone."
         small = plan.has_turns and plan.even_in_turns == plan.breaches
+        if plan.verb in MONEY:
+            self.fields["reason"].help_text = LEDGER
         self.fields["despite"].label = "Take engines of so small a pool" if small else "Take that many at once"
         wanted = {
             **{name: name in VERBS[plan.verb].asks for name in ("version", INSIST)},

@@ -101,7 +101,7 @@ class Batch(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_verb_display()} of many engines"
+        return "Order of many machines" if self.verb == Verb.CREATE else f"{self.get_verb_display()} of many engines"
 
 
 class Operation(models.Model):

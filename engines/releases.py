@@ -3,7 +3,7 @@
 import logging
 
 from engines.access import client_for, note_refusal
-from engines.api.advice import WentWrong, went_wrong
+from engines.api.advice import WentWrong, reading_went_wrong
 from engines.api.errors import ApiError, answer_of
 from portal.vault.keys import Sealed
 from portal.vault.models import StoredKey
@@ -24,4 +24,4 @@ def releases_of(key: StoredKey | None) -> tuple[dict[str, str], WentWrong | None
         note_refusal(key, error)
         log.info("no releases from %s: %s", key.connection.base_url, error)
         has_none = isinstance(error, ApiError) and error.status in (404, 405)
-        return {}, None if has_none else went_wrong(answer_of(error))
+        return {}, None if has_none else reading_went_wrong(answer_of(error))

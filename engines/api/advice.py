@@ -7,7 +7,7 @@ answered by its status.
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.api.redact import RAW_LIMIT, mask
@@ -72,6 +72,9 @@ ADVICE = {
     "SESSION_ENDED": SESSION,
 }
 
+READ_AGAIN = f"This was only to be read: nothing was changed. {WAIT}"
+READING = dict.fromkeys(("timeout", "remote_timeout"), READ_AGAIN)
+
 BY_STATUS = {
     401: ADVICE["unauthorized"],
     402: ADVICE["payment_required"],
@@ -108,6 +111,12 @@ def went_wrong(answer: Mapping[str, Any]) -> WentWrong | None:
     status = int(answer.get("status") or 0)
     how = advice(str(answer.get("code") or ""), status)
     return WentWrong(str(answer.get("message") or ""), how, _word_for_word(status, str(answer.get("raw") or "")))
+
+
+def reading_went_wrong(answer: Mapping[str, Any]) -> WentWrong | None:
+    """As `went_wrong`, where nothing was asked of an engine: there is none to look at."""
+    wrong = went_wrong(answer)
+    return wrong and replace(wrong, advice=READING.get(str(answer.get("code") or ""), wrong.advice))
 
 
 def _word_for_word(status: int, raw: str) -> str:

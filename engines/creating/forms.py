@@ -8,7 +8,7 @@ from django import forms
 from django.core import signing
 from django.db.models import QuerySet
 
-from engines.forms import TOO_OLD
+from engines.forms import LEDGER, TOO_OLD
 from engines.models import Engine
 from engines.money.amounts import STEP
 from engines.money.order import LEAST, MACHINES, MARK, MOST
@@ -120,7 +120,7 @@ class OrderForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         label="Why?",
-        help_text="Shown in the ledger, and kept in the audit log.",
+        help_text=LEDGER,
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "More room for client X, ticket OPS-123"}),
     )
     order = forms.CharField(widget=forms.HiddenInput, max_length=3000)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 
-from engines.forms import ReasonForm
+from engines.forms import LEDGER, ReasonForm
 from engines.money.amounts import MICROCENTS_PER_DOLLAR
 from engines.money.models import Amounts
 
@@ -16,7 +16,7 @@ class PurchaseForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         label="Why?",
-        help_text="Shown in the ledger, and kept in the audit log.",
+        help_text=LEDGER,
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Render for client X must finish, ticket OPS-123"}),
     )
     quote = forms.CharField(widget=forms.HiddenInput, max_length=2000)

@@ -12,5 +12,5 @@ register = template.Library()
 
 @register.simple_tag
 def went_wrong(answer: Mapping[str, Any]) -> advice.WentWrong | None:
-    """Return what `components/_went_wrong.html` shows of an answer that was kept."""
-    return advice.went_wrong(answer)
+    """Return what `components/_went_wrong.html` shows of a kept answer: to a reading, or to a key that was tried."""
+    return advice.reading_went_wrong(answer)

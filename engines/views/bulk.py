@@ -232,7 +232,7 @@ def shown(
 def balances(request: PortalRequest, made: Plan) -> list[dict[str, Any]]:
     """Return each connection's cost, and its balance before and after, as far as the APIs say.
 
-    It waits for one that hangs, not for several: those after it are not asked. Empty where none says.
+    It waits for one that hangs, not for several: those after it are not asked. Empty where no API has one.
     """
     if not made.offer or made.forbidden:
         return []
@@ -245,7 +245,7 @@ def balances(request: PortalRequest, made: Plan) -> list[dict[str, Any]]:
     for connection, cost in sorted(costs.items(), key=lambda each: each[0].name):
         said = balance(keys.get(connection.pk), cost) if clock.boot() < until else {}
         found.append({"connection": connection, "cost": cost, **said})
-    return found if any("balance" in each for each in found) else []
+    return found if any("balance" in each or "no_balance" in each for each in found) else []
 
 
 def told_first(request: PortalRequest, made: Plan, form: BulkForm) -> dict[str, Any]:

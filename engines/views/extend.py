@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from engines.access import client_for, engine_for, key_of, note_refusal, why_not
-from engines.api.advice import went_wrong
+from engines.api.advice import reading_went_wrong
 from engines.api.errors import ApiError, answer_of
 from engines.enums import OPEN, Verb
 from engines.models import Engine, Operation, Proposal
@@ -238,7 +238,7 @@ def balance(key: StoredKey | None, cost: int) -> dict[str, Any]:
         note_refusal(key, error)
         log.info("no balance from %s: %s", key.connection.base_url, error)
         has_none = isinstance(error, ApiError) and error.status in (404, 405)
-        return {} if has_none else {"no_balance": went_wrong(answer_of(error))}
+        return {} if has_none else {"no_balance": reading_went_wrong(answer_of(error))}
     if found is None:
         return {}
     return {"balance": found, "left": found - cost, "is_short": found < cost}

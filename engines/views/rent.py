@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import WRITES, client_for, key_of, note_refusal
-from engines.api.advice import WentWrong, went_wrong
+from engines.api.advice import WentWrong, reading_went_wrong
 from engines.api.errors import ApiError, answer_of
 from engines.creating.forms import MachineForm, OrderForm
 from engines.models import Batch, Operation, Proposal
@@ -86,7 +86,7 @@ def on_offer(key: StoredKey | None) -> tuple[list[Offer], WentWrong | None]:
     except (ApiError, Sealed) as error:
         note_refusal(key, error)
         log.info("no machines from %s: %s", key.connection.base_url, error)
-        return [], went_wrong(answer_of(error))
+        return [], reading_went_wrong(answer_of(error))
 
 
 def filtered(found: list[Offer], request: PortalRequest) -> list[Offer]:

@@ -39,6 +39,16 @@ def test_no_page_of_the_other_roles_does(world, visitor):
     assert visitor.objections() == []
 
 
+def test_a_field_that_a_person_made_larger_breaks_it_neither_when_the_dialog_is_shown_again(world, visitor):
+    page = visitor.page
+    page.goto("/engines/eng_drain/")
+    page.locator("#do-drain").click()
+    page.locator("dialog textarea").evaluate("field => { field.style.height = '120px'; field.form.noValidate = true }")
+    page.locator("dialog button[type=submit]").click()
+    page.locator("dialog [aria-invalid=true]").first.wait_for()
+    assert [each for each in visitor.objections() if "style" in str(each)] == []
+
+
 def open_every_page(world, visitor, person):
     user = world.people[person]
     visitor.become(elsewhere(lambda: browser_of(user)))

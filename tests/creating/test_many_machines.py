@@ -58,7 +58,7 @@ def test_the_page_of_the_batch_has_each(browser):
     order(browser)
     shown = words(browser.get(f"/batches/{Batch.objects.get().pk}/"))
     assert all(name in shown for name in names())
-    assert "Create of many engines" in shown
+    assert "Order of many machines" in shown
     assert "Stop the rest (3 not sent yet)" in shown
 
 

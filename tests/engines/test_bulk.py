@@ -71,6 +71,13 @@ def test_a_plan_of_nobody_is_no_batch(olgas, fleet):
     assert Batch.objects.count() == 0
 
 
+def test_a_plan_that_selects_none_says_how_to_and_counts_nothing(olgas, fleet):
+    page = olgas.get(PATH).content.decode()
+    assert "No engine is selected" in page
+    assert "Drain 0 engines" not in page
+    assert "0 will be asked" not in page
+
+
 def test_those_that_are_not_asked_are_kept_with_the_reason(olgas, fleet):
     ask(olgas, few(0, "off"))
     assert [row["name"] for row in Batch.objects.get().not_asked] == ["off"]
@@ -105,7 +112,8 @@ def test_less_than_that_needs_none(olgas, fleet):
 
 def test_what_drains_already_counts_as_gone(olgas, fleet):
     ask(olgas, few(0, 1))
-    assert "4 of 10 running engines" in olgas.get(PATH + few(2, 3)).content.decode()
+    page = olgas.get(PATH + few(2, 3)).content.decode()
+    assert "4 of 10 running engines at once, with the 2 that went before." in page
 
 
 def test_the_last_engine_of_a_gpu_type_needs_a_word(olgas, fleet, acme_connection):

@@ -476,6 +476,9 @@ def test_it_can_be_cancelled_while_it_is_queued(draining, queued, adas, ada, api
     assert "Cancel" in words(adas.get(f"/operations/{queued.pk}/"))
     adas.post(f"/operations/{queued.pk}/cancel/", {"reason": "not now"})
     assert (state_of(queued), state_of(draining)) == (State.CANCELLED, State.WORKING)
+    shown = words(adas.get(f"/operations/{queued.pk}/"))
+    assert "Sent never" in shown
+    assert "Deadline" not in shown
     now_is(api, held, "running")
     assert UPDATE not in api.requests
 

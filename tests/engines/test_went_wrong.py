@@ -7,7 +7,7 @@ import re
 import pytest
 
 from engines import snapshots
-from engines.api.advice import WentWrong, went_wrong
+from engines.api.advice import READ_AGAIN, WentWrong, reading_went_wrong, went_wrong
 from engines.api.errors import NotSent, Refused, answer_of
 from engines.api.redact import RAW_LIMIT
 from engines.models import Extension, Operation
@@ -169,10 +169,25 @@ def test_a_balance_that_could_not_be_read_is_said_to(bills, api):
     assert says(shown, SCOPE, "The balance could not be read.")
 
 
+def test_many_balances_that_could_not_be_read_are_said_to(bills, api):
+    trouble(api, "GET /billing/balance")
+    assert says(bills.get("/engines/many/extend/?uid=eng_1"), SCOPE, "not known; this costs")
+
+
 def test_machines_that_could_not_be_read_are_said_to(api, client_of, ada, acme_connection):
     store(user=ada, connection=acme_connection, secret=Secret("inf_ada_key"), label="Ada's", scopes=["*"])
     trouble(api, "GET /instances/types")
-    assert says(client_of(ada).get("/engines/new/cloud/"), SCOPE, "What can be rented is not known now.")
+    shown = client_of(ada).get("/engines/new/cloud/")
+    assert says(shown, SCOPE, "What can be rented is not known now.")
+    assert "Nothing can be rented here" not in words(shown)
+
+
+def test_a_reading_that_got_no_answer_advises_to_read_again_and_not_to_look_at_an_engine():
+    answer = {"status": 0, "code": "timeout", "message": "No answer in time."}
+    assert "Look at how the engine stands" in went_wrong(answer).advice
+    assert reading_went_wrong(answer).advice == READ_AGAIN
+    assert reading_went_wrong(ANSWER) == went_wrong(ANSWER)
+    assert reading_went_wrong({}) is None
 
 
 # What is kept

@@ -52,7 +52,7 @@ def gone(connection, api, clock):
 def test_a_first_reading_with_nothing_to_compare_with_is_said_to_be_one(client_of, victor, engine, clock):
     check(clock)
     shown = said(client_of(victor))
-    assert "0 of 1 cloud engine were compared" in shown
+    assert "0 of 1 cloud engine was compared" in shown
     assert "First reading, nothing to compare with: eng_1" in shown
     assert "is in the ledger" not in shown
 
@@ -178,7 +178,7 @@ def test_an_engine_whose_machine_is_gone_from_the_reading_is_not_passed_over(
     clock.advance(minutes=1)
     seen(acme_connection, api, "eng_1")
     assert checks.check_all(clock.at) == 0
-    assert "0 of 1 cloud engine were compared" in said(client_of(victor))
+    assert "0 of 1 cloud engine was compared" in said(client_of(victor))
 
 
 def test_what_ended_more_than_a_month_ago_is_past_its_last_check(engine, api, acme_connection, clock):

@@ -79,7 +79,9 @@ def test_more_engines_than_a_page_names_are_in_the_total(bills, fleet, monkeypat
 
 
 def test_the_balance_is_shown_before_and_after_all_of_it(bills, fleet, api):
-    assert "Balance $100.00 $77.50" in text_of(page(bills))
+    shown = text_of(page(bills))
+    assert "Balance $100.00 $77.50" in shown
+    assert "Shown in the ledger" in shown
     api.balance = 20 * DOLLAR
     assert "Balance $20.00 −$2.50 That is not enough: the API will refuse." in text_of(page(bills))
 

@@ -69,7 +69,7 @@ def test_what_a_machine_cost_so_far_is_said_with_what_was_bought_of_it_here(clie
     assert "≈ $1,350.00 no time bought here" in words(browser.get(URL))  # 540 hours at $2.50
     ask(engine, bill, bills_key)
     sweep()
-    assert "≈ $1,350.00 $7.50 of it for time bought here" in words(browser.get(URL))
+    assert "≈ $1,350.00 $7.50 paid here, time to come included" in words(browser.get(URL))
 
 
 def test_what_was_bought_here_for_later_is_no_part_of_what_it_cost_so_far(
