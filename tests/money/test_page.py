@@ -78,7 +78,7 @@ def test_what_was_bought_here_for_later_is_no_part_of_what_it_cost_so_far(
     ask(engine, bill, bills_key)
     sweep()
     Engine.objects.filter(pk=engine.pk).update(created_at=clock.at - timedelta(hours=1))
-    assert "≈ $2.50 $7.50 for time bought here" in words(client_of(bill).get(URL))
+    assert "≈ $2.50 $7.50 paid here, time to come included" in words(client_of(bill).get(URL))
 
 
 def row_of(browser, uid="eng_1"):
