@@ -5,8 +5,10 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
-from engines.controlplane.models import Engine, Worker
+from engines.controlplane.models import DATABASE, Engine, Worker
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -180,12 +182,16 @@ def test_a_query_string_that_says_nothing(caller, query, status):
     assert caller.get("/engines", **query).status_code == status
 
 
-def test_a_full_page_takes_as_many_queries_as_a_short_one(caller, fleet, django_assert_num_queries):
+def test_a_full_page_takes_as_many_queries_as_a_short_one(caller, fleet):
     for engine in fleet:
         Worker.objects.create(engine=engine, kind="cpu", index=0)
     caller.get("/me")
-    with django_assert_num_queries(4, using="controlplane"):
-        caller.post("/engines/list", {"limit": 100})
+    found = []
+    for limit in (1, 100):
+        with CaptureQueriesContext(connections[DATABASE]) as queries:
+            caller.post("/engines/list", {"limit": limit})
+        found.append(len(queries))
+    assert found[0] == found[1] > 0
 
 
 def test_tasks_are_listed_newest_first(caller, queue):
