@@ -78,6 +78,7 @@ class State(TextChoices):
     SUPERSEDED = "superseded", "Superseded"  # a stronger operation took its place
 
 
+UNSENT = (State.REQUESTED, State.CHECKING)  # a purchase: it can be taken back
 OPEN = frozenset(
     {
         State.WAITING,

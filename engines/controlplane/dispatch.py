@@ -168,7 +168,7 @@ def _free_seats(task: Task, at: datetime) -> Iterator[tuple[Seat, bool]]:
     team, targets, marks = task.team_id, task.targets, ", ".join(["%s"] * len(task.targets))
     # All in front of the name's last two parts is the engine's.
     engines = [*targets, team, *(target.rsplit("-", 2)[0] for target in targets)] if targets else []
-    aims, aimed = (text.format(marks=marks, takes_tasks=TAKES_TASKS) if targets else "" for text in (AIMS, AIMED))
+    aims, aimed = (text.format(marks=marks, **FACTS) if targets else "" for text in (AIMS, AIMED))
     choices = CHOICES if task.resources or task.infra else TRIES  # any of them will do
     for tier, first, given in _tiers(task):
         sql = FREE.format(aims=aims, aimed=aimed, tier=tier, first=first, **FACTS)

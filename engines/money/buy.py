@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from engines.enums import MONEY, OPEN, State, Verb
+from engines.enums import MONEY, OPEN, UNSENT, State, Verb
 from engines.models import Engine, Operation
 from engines.money import amounts, limits
 from engines.money.models import MAY_TRY_AGAIN, Extension
@@ -86,7 +86,7 @@ def cancel(operation: Operation, *, by: Decider) -> None:
 
     Raises ValueError once it may have been sent, and Moved if it has just moved on.
     """
-    if operation.verb not in MONEY or operation.state not in (State.REQUESTED, State.CHECKING):
+    if operation.verb not in MONEY or operation.state not in UNSENT:
         raise ValueError(f"a purchase that is {operation.state} cannot be taken back")
     note = f"Cancelled by {by.user} before it was sent{' again' if operation.attempts else ''}."
     record(operation, End(State.CANCELLED, not_charged(operation), f"{note} Nothing was charged."), by)

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from engines.enums import State, Verb
+from engines.enums import UNSENT, Verb
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, approve, limits
 from engines.money.amounts import PaidTime
@@ -152,7 +152,7 @@ def take_back(batch: Batch, *, by: Decider, now: datetime) -> int:
         with suppress(approve.NotApproved):
             approve.reject(proposal, by=by, now=now)
             taken += 1
-    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=(State.REQUESTED, State.CHECKING))
+    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=UNSENT)
     for operation in rows.select_related("team", "engine__connection", "extension"):
         with suppress(Moved):  # armed just now, or ended
             cancel(operation, by=by)

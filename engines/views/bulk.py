@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from engines import paid_clock
 from engines.bulk import Plan, call, failed, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import PERCENT
-from engines.enums import MONEY, OPEN, State, Verb
+from engines.enums import MONEY, OPEN, UNSENT, State, Verb
 from engines.filters import FleetFilter
 from engines.forms import DEADLINES, BulkForm
 from engines.models import Batch, Engine, Operation
@@ -49,7 +49,6 @@ PAGE = 100
 SHOWN = 20  # names of one group that the plan lists
 NOT_ASKED = 200  # lines of one page
 TICKED = 1000  # engines that an address can name
-UNSENT = (State.REQUESTED, State.CHECKING)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

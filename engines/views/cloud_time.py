@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from engines.access import operation_for
-from engines.enums import MONEY, OPEN, State, Verb
+from engines.enums import MONEY, OPEN, UNSENT, State, Verb
 from engines.forms import ReasonForm
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
@@ -42,7 +42,6 @@ PAGE = 25
 CHECKS = 50
 LOOKED_BACK = timedelta(days=31)
 REJECTED = timedelta(days=1)  # so long it is shown
-UNSENT = (State.REQUESTED, State.CHECKING)
 LAST = datetime.max.replace(tzinfo=UTC)
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from engines.access import operation_for
 from engines.api.advice import WentWrong, went_wrong
-from engines.enums import MONEY, OPEN, State, Verb
+from engines.enums import MONEY, OPEN, UNSENT, State, Verb
 from engines.filters import OperationFilter
 from engines.models import QUEUED, LedgerEntry, Operation
 from engines.money import reconcile
@@ -234,7 +234,7 @@ def actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
 def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:
     """Return the decisions about money that are no forms of their own: to take it back, or to order it once more."""
     offers = []
-    if found.state in (State.REQUESTED, State.CHECKING):
+    if found.state in UNSENT:
         offers.append(("Cancel", "cloud-time-cancel", reverse("cloud-time-cancel", args=[found.pk])))
     if (
         found.verb == Verb.CREATE
