@@ -16,13 +16,15 @@ def main():
 
     print(f"SECONDS={SECONDS} SEED={SEED} make nemesis", flush=True)
     report = soak(SECONDS, SEED)
+    if report.wrong:
+        print(*report.blows, sep="\n")
     for name, value in report.facts.items():
         print(f"{name}: {value}")
+    # Last, as a log is often cut at its end.
     for line in report.wrong:
         print(f"WRONG: {line}")
     if report.wrong:
-        print(*report.blows, sep="\n")
-    sys.exit(bool(report.wrong))
+        sys.exit(f"A promise was broken with SECONDS={SECONDS} SEED={SEED}")
 
 
 main()
