@@ -121,6 +121,13 @@ def added(fleet):
     yield from (f"{name} runs {running.count(name)} times" for name in fleet.added if running.count(name) != 1)
 
 
+def away(fleet):
+    """Each of the team's own engines runs, however often it was drained and stopped."""
+    for engine in fleet.engines():
+        if engine["id"] in fleet.own and engine["status"] != "running":
+            yield f"{engine['id']} is {engine['status']}"
+
+
 def mirror(fleet):
     """The portal shows each engine as the API has it."""
     shown = {row[0]: row[1:] for row in fleet.query("SELECT uid, name, status, version FROM engines_engine")}
@@ -258,7 +265,10 @@ def highest_limit(fleet):
     return max(round(float(json.loads(row[0])["team_day"]) * 10**8) for row in set_to)
 
 
-CHECKS = (money, orders, doubts, ledger, sends, locks, rest, chain, audited, budgets, added, mirror, alarms, attention)
+CHECKS = (
+    *(money, orders, doubts, ledger, sends, locks, rest, chain, audited, budgets),
+    *(away, added, mirror, alarms, attention),
+)
 
 
 def wrong(fleet, fed):

@@ -54,7 +54,8 @@ class Fleet(Stack):
         self.proxy, self.sockets = (Proxy(place.api_port, random) for _ in range(2))
         self.rented = [f"rented-{number}" for number in range(rented)]
         self.most_ordered = rented // 2  # each is a process here
-        self.ordered, self.keys_shown, self.added = [], [], []  # by people's threads, but for the last
+        self.ordered, self.keys_shown = [], []  # by people's threads
+        self.own, self.added = [], []
 
     def __exit__(self, *error):
         super().__exit__(*error)
@@ -91,12 +92,12 @@ class Fleet(Stack):
         rented = [self._rent(name) for name in self.rented]
         for name, cpus in OWN.items():
             self._launch(name, cpus, self.keys["all"])
-        own = [wait_for(lambda n=name: self.running_engine(n), 60, f"{name} running") for name in OWN]
+        self.own = [wait_for(lambda n=name: self.running_engine(n), 60, f"{name} running") for name in OWN]
         for name in self.rented:
             wait_for(lambda n=name: self.running_engine(n), 60, f"{name} running")
-        for uid in (*rented, *own):
+        for uid in (*rented, *self.own):
             self.in_the_portal(uid)
-        return rented, own
+        return rented, self.own
 
     def _launch(self, name, cpus, key):
         """Start an engine that is one file, which can be updated."""

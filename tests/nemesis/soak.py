@@ -90,13 +90,13 @@ def settle(fleet, fed):
     while time.monotonic() < until:
         fleet.start_ended_engines()
         moving = books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
-        if not moving and not any(
-            list(late(fleet)) for late in (books.added, books.mirror, books.doubts, books.alarms, books.attention)
-        ):
+        if not moving and not any(list(late(fleet)) for late in LATE):
             return
         time.sleep(0.5)
 
 
+# What ended is started again: until it is there, its engine is about to change.
+LATE = (books.away, books.added, books.mirror, books.doubts, books.alarms, books.attention)
 LEASES = """
 from django.utils.timezone import now
 from engines.controlplane.models import Extension
