@@ -17,6 +17,7 @@ from tests.nemesis.fleet import PEOPLE, Fleet
 from tests.nemesis.people import Person
 
 SETTLING = 150  # seconds that everything may take to come to rest
+QUIET_LOOKS = 3  # one after the other, as each is of several moments
 OVER_A_LIMIT = (
     "SELECT 1 FROM audit_entry WHERE action = 'cloudtime.refused' AND CAST(detail AS TEXT) LIKE '%may spend%'"
 )
@@ -86,12 +87,13 @@ def settle(fleet, fed):
     # What need not be waited for: the leases of workers that died. A live one is past its call by now, or held up.
     # And the next reading of what is unknown, which may be minutes away.
     fleet.command("shell", "-c", LEASES)
-    until = time.monotonic() + SETTLING
-    while time.monotonic() < until:
+    until, quiet = time.monotonic() + SETTLING, 0
+    while time.monotonic() < until and quiet < QUIET_LOOKS:
         fleet.start_ended_engines()
-        moving = books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
-        if not moving and not any(list(late(fleet)) for late in LATE):
-            return
+        # The engines first: one that came back between the two looks would have what waited for it begin.
+        late = any(list(check(fleet)) for check in LATE)
+        moving = late or books.restless(fleet) or books.held(fleet, "held") or unfinished(fleet, fed)
+        quiet = 0 if moving else quiet + 1
         time.sleep(0.5)
 
 
