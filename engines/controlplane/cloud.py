@@ -17,7 +17,7 @@ from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, states
 from engines.controlplane.enums import EngineState, EntryKind, ExtensionState, FollowUp, InstanceStatus
-from engines.controlplane.models import ApiKey, Engine, Extension, Instance, LedgerEntry, atomic
+from engines.controlplane.models import LIVE_TASK, ApiKey, Engine, Extension, Instance, LedgerEntry, Task, atomic
 from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
 from engines.controlplane.wakeups import CLOUD, seen, wake
 
@@ -177,6 +177,11 @@ def _restart(instance: Instance) -> None:
             # A new process of it takes tasks by now, or is about to: they would be cut.
             error = "it was not restarted: its engine came back before the cloud was asked"
             _note(instance, error=error, next_at=now() + LOOK_OFTEN)
+            return
+        if engine.online and Task.objects.filter(LIVE_TASK, engine=engine).exists():
+            # It was away when this was asked for, and is back with what it runs: that is finished first.
+            states.empty(engine, EngineState.DRAINING, FollowUp.RESTART)
+            _note(instance, next_at=now() + LOOK_OFTEN)
             return
     try:
         clouds.provider(instance.cloud).restart(instance.machine_id)

@@ -10,7 +10,7 @@ from engines.controlplane import restart
 from engines.controlplane.models import Extension, Instance
 from engines.controlplane.providers.shadeform import CONNECT_SECONDS, Shadeform
 from engines.enums import TaskStatus
-from tests.controlplane.conftest import check_books, look_again
+from tests.controlplane.conftest import check_books, kinds, look_again
 
 # Connecting, with TLS, sending, waiting for the answer's head and for its body.
 LONGEST_REQUEST = 2 * CONNECT_SECONDS + 3 * Shadeform("key")._timeout
@@ -181,6 +181,21 @@ def test_an_engine_that_came_back_before_the_cloud_was_asked_is_not_restarted(
     look_again()
     task.refresh_from_db()
     assert (cloud.count("restart"), rented.row.state, task.status) == (0, "running", TaskStatus.DISPATCHED)
+
+
+def test_an_engine_that_is_back_with_its_task_finishes_it_before_its_machine_is_restarted(caller, rented, cloud, give):
+    task = give(infra="cloud")
+    rented.accept(task)
+    rented.hang_up()
+    assert caller.post(f"/engines/{rented.id}/restart").json()["status"] == "restarting"
+    rented.connect(running=[task])
+    look_again()
+    assert (cloud.count("restart"), kinds(rented.due())) == (0, ["drain"])
+    rented.finish(task)
+    rented.report_drained()
+    look_again()
+    task.refresh_from_db()
+    assert (cloud.count("restart"), rented.row.state, task.status) == (1, "restarting", TaskStatus.COMPLETED)
 
 
 def test_that_it_was_not_restarted_is_said(caller, rented, cloud):
