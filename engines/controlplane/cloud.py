@@ -271,8 +271,17 @@ def _observe(instance: Instance) -> None:
         _note_found(instance, machine, deleting)
     if not deleting and _ends_early(instance, machine):
         _go_on(instance)
-        instance.refresh_from_db(fields=["delete_at"])
-        provider.set_auto_delete(instance.machine_id, instance.delete_at, instance.spend_limit)
+        _tell_end(instance)
+
+
+def _tell_end(instance: Instance) -> None:
+    instance.refresh_from_db(fields=["delete_at"])
+    try:
+        clouds.provider(instance.cloud).set_auto_delete(instance.machine_id, instance.delete_at, instance.spend_limit)
+    except (Refused, Unclear) as trouble:
+        error = f"the cloud would delete it before its paid time is over, and was not told otherwise: {trouble}"
+        _note(instance, error=error[:2000], next_at=now() + LOOK_SELDOM)
+    else:
         _note(instance, next_at=now() + LOOK_OFTEN)
 
 

@@ -243,3 +243,12 @@ def test_an_end_whose_extension_is_being_settled_is_left_alone(caller, rented, c
     caller.post(f"/engines/{rented.id}/extend", {"additional_hours": 1})
     told(3600)
     assert (cloud.count("set_auto_delete"), Extension.objects.get().state) == (1, "held")
+
+
+def test_a_cloud_that_refuses_the_paid_end_is_asked_again_a_minute_later_and_it_shows(caller, rented, cloud, told):
+    cloud.fail["set_auto_delete"] = "refuse"
+    told(3600)
+    assert "before its paid time is over" in caller.get(f"/engines/{rented.id}").json()["instance"]["error"]
+    machines.look_around()
+    assert cloud.count("set_auto_delete") == 1
+    assert Instance.objects.get().next_at > now() + timedelta(seconds=50)
