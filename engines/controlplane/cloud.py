@@ -2,7 +2,7 @@
 
 A provider is called outside of transactions. Before `create` and `restart`, which must not be sent twice, the row
 says that they were; what shall be (an end, a deletion) is asked until the provider has agreed. Whoever moves
-`next_at` first does the looking, so several processes may run this.
+`next_at` first does the looking, and moves it on before each further call, so several processes may run this.
 """
 
 import logging
@@ -12,20 +12,23 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
+from django.utils.dateparse import parse_datetime
 from django.utils.timezone import now
 
 from engines.controlplane import clouds, money, states
-from engines.controlplane.enums import EngineState, EntryKind, FollowUp, InstanceStatus
-from engines.controlplane.models import ApiKey, Engine, Extension, Instance, LedgerEntry, atomic
+from engines.controlplane.enums import EngineState, EntryKind, ExtensionState, FollowUp, InstanceStatus
+from engines.controlplane.models import LIVE_TASK, ApiKey, Engine, Extension, Instance, LedgerEntry, Task, atomic
 from engines.controlplane.providers.base import Machine, Order, Refused, Unclear
 from engines.controlplane.wakeups import CLOUD, seen, wake
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=90)  # longer than any call to a provider takes
+LEASE = timedelta(seconds=90)  # longer than any request to a provider takes
+LOOK_LEASE = 2 * LEASE  # for the next call of a look: to delete may take two requests
 LOOK_OFTEN = timedelta(seconds=5)  # while something is about to change
 LOOK_SELDOM = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
+CLOUDS_ROUND = timedelta(minutes=1)  # the time that they are told
 LONGEST_PAUSE = timedelta(minutes=10)  # between two tries to give a machine back
 ORDER_SETTLES = timedelta(minutes=10)  # an order that cannot be found so long after it was sent did not arrive
 ABSENCE_SETTLES = timedelta(minutes=5)  # a machine that cannot be found for so long is gone
@@ -33,6 +36,10 @@ UNKNOWN_THERE = "the cloud does not know this machine, though its engine is conn
 LEAVING = (InstanceStatus.DELETING, InstanceStatus.DELETED)  # whatever a reading that began earlier says
 AT_ONCE = 20  # machines looked at in one round
 ROUND_SECONDS = 30.0  # after which a round begins with no other machine
+
+
+class Taken(Exception):
+    """Somebody else looks after the machine by now, or shall: what was read of it here is old."""
 
 
 def machine_of(engine: Engine) -> Instance | None:
@@ -106,6 +113,8 @@ def look_around(machines: Q = clouds.ANY) -> None:
             continue
         try:
             _look_after(instance)
+        except Taken:
+            log.info("instance %s is looked after by somebody else", instance.name)
         except (Refused, Unclear) as trouble:
             log.warning("instance %s: %s", instance.name, trouble)
             pause = min(LOOK_OFTEN * 2 ** min(instance.attempts, 8), LONGEST_PAUSE)
@@ -119,10 +128,22 @@ def _claimed(instance_id: str, due: datetime) -> Instance | None:
 
     Read only now: calls for the machines before it in the round may have taken minutes, and it was extended meanwhile.
     """
-    rows = Instance.objects.filter(pk=instance_id, next_at=due).exclude(status=InstanceStatus.DELETED)
-    if rows.update(next_at=now() + LEASE) != 1:
+    if not _leased(instance_id, due, now() + LOOK_LEASE):
         return None
     return Instance.objects.select_related("engine").get(pk=instance_id)
+
+
+def _leased(instance_id: str, since: datetime, until: datetime) -> bool:
+    rows = Instance.objects.filter(pk=instance_id, next_at=since).exclude(status=InstanceStatus.DELETED)
+    return rows.update(next_at=until) == 1
+
+
+def _go_on(instance: Instance) -> None:
+    """Renew the lease before another call. Raises Taken if it ran out meanwhile, or if something new was asked for."""
+    until = now() + LOOK_LEASE
+    if not _leased(instance.pk, instance.next_at, until):
+        raise Taken(instance.pk)
+    instance.next_at = until
 
 
 def _look_after(instance: Instance) -> None:
@@ -148,8 +169,20 @@ def _find(instance: Instance) -> None:
 
 
 def _restart(instance: Instance) -> None:
-    if Instance.objects.filter(pk=instance.pk, restart_asked=True).update(restart_asked=False) != 1:
-        return
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        if Instance.objects.filter(pk=instance.pk, restart_asked=True).update(restart_asked=False) != 1:
+            return
+        if (engine.state, engine.follow_up) != (EngineState.RESTARTING, FollowUp.RESTART):
+            # A new process of it takes tasks by now, or is about to: they would be cut.
+            error = "it was not restarted: its engine came back before the cloud was asked"
+            _note(instance, error=error, next_at=now() + LOOK_OFTEN)
+            return
+        if engine.online and Task.objects.filter(LIVE_TASK, engine=engine).exists():
+            # It was away when this was asked for, and is back with what it runs: that is finished first.
+            states.empty(engine, EngineState.DRAINING, FollowUp.RESTART)
+            _note(instance, next_at=now() + LOOK_OFTEN)
+            return
     try:
         clouds.provider(instance.cloud).restart(instance.machine_id)
     except Refused as refusal:
@@ -169,9 +202,13 @@ def _over(instance: Instance) -> bool:
     """Whether it shall go: asked for, or the paid time or the allowed money is at its end."""
     if instance.tear_down or _spent(instance):
         return True
-    if Extension.objects.filter(engine=instance.engine_id, state="held").exists():
+    if _is_extended(instance):
         return False  # its end may have moved already; that is settled first
     return instance.delete_at <= now()
+
+
+def _is_extended(instance: Instance) -> bool:
+    return Extension.objects.filter(engine=instance.engine_id, state=ExtensionState.HELD).exists()
 
 
 def _spent(instance: Instance) -> bool:
@@ -213,7 +250,10 @@ def _time_is_up(instance: Instance) -> bool:
 def _observe(instance: Instance) -> None:
     provider = clouds.provider(instance.cloud)
     # An address that is wrong, or a copy that lags behind, answers 404 as well: the list has to agree.
-    machine = provider.info(instance.machine_id) or provider.find(instance.name)
+    machine = provider.info(instance.machine_id)
+    if machine is None:
+        _go_on(instance)
+        machine = provider.find(instance.name)
     deleting = instance.status == InstanceStatus.DELETING
     if machine is None and not deleting:
         _missing(instance)
@@ -222,11 +262,43 @@ def _observe(instance: Instance) -> None:
         _gone(instance)
         return
     if deleting and machine.status != InstanceStatus.DELETING:
+        _go_on(instance)
         provider.delete(instance.machine_id)  # it said yes and did not do it
     with atomic():
         states.locked(instance.engine_id)
-        if deleting or not Instance.objects.filter(pk=instance.pk, status__in=LEAVING).exists():
-            _note_found(instance, machine, deleting)
+        if not deleting and Instance.objects.filter(pk=instance.pk, status__in=LEAVING).exists():
+            return
+        _note_found(instance, machine, deleting)
+    if not deleting and _ends_early(instance, machine):
+        _go_on(instance)
+        _tell_end(instance)
+
+
+def _tell_end(instance: Instance) -> None:
+    instance.refresh_from_db(fields=["delete_at"])
+    try:
+        clouds.provider(instance.cloud).set_auto_delete(instance.machine_id, instance.delete_at, instance.spend_limit)
+    except (Refused, Unclear) as trouble:
+        error = f"the cloud would delete it before its paid time is over, and was not told otherwise: {trouble}"
+        _note(instance, error=error[:2000], next_at=now() + LOOK_SELDOM)
+    else:
+        _note(instance, next_at=now() + LOOK_OFTEN)
+
+
+def _ends_early(instance: Instance, machine: Machine) -> bool:
+    """Whether the cloud would delete it before the end that is paid.
+
+    The call of an extension may have arrived after a later one's.
+    """
+    told = machine.facts.get("auto_delete")
+    text = told.get("date_threshold") if isinstance(told, dict) else None
+    try:
+        end = parse_datetime(text) if isinstance(text, str) else None
+    except ValueError:
+        return False
+    if end is None or end.tzinfo is None or instance.delete_at - end < CLOUDS_ROUND:
+        return False
+    return not _is_extended(instance)
 
 
 def _note_found(instance: Instance, machine: Machine, deleting: bool) -> None:
@@ -260,18 +332,23 @@ def _missing(instance: Instance) -> None:
     """The cloud does not know a machine that nobody gave back: believe it once it has said so for a while.
 
     Never of an engine that is connected, whose tasks would be cut: its machine is somewhere. Once it is not, the while
-    begins anew.
+    begins anew. It ends with the engine's key, so that none connects and is given a task while the cloud is asked.
     """
-    if Engine.objects.get(pk=instance.engine_id).online:
-        _note(instance, missing_since=None, error=UNKNOWN_THERE, next_at=now() + LOOK_OFTEN)
-        return
     since = instance.missing_since or now()
-    if now() - since >= ABSENCE_SETTLES:
-        clouds.provider(instance.cloud).delete(instance.machine_id)  # should it be there after all, it costs no more
-        _gone(instance, unless_connected=True)
-        return
-    error = f"the cloud has not known this machine since {since:%Y-%m-%d %H:%M:%S %Z}"
-    _note(instance, missing_since=since, error=error, next_at=now() + LOOK_OFTEN)
+    with atomic():
+        engine = states.locked(instance.engine_id)
+        if engine.online:
+            _note(instance, missing_since=None, error=UNKNOWN_THERE, next_at=now() + LOOK_OFTEN)
+            return
+        if now() - since < ABSENCE_SETTLES:
+            error = f"the cloud has not known this machine since {since:%Y-%m-%d %H:%M:%S %Z}"
+            _note(instance, missing_since=since, error=error, next_at=now() + LOOK_OFTEN)
+            return
+        _go_on(instance)
+        _note(instance, tear_down=True)
+        _end(engine, instance)
+    clouds.provider(instance.cloud).delete(instance.machine_id)  # should it be there after all, it costs no more
+    _gone(instance)
 
 
 def begin_anew() -> None:
@@ -279,12 +356,11 @@ def begin_anew() -> None:
     Instance.objects.filter(missing_since__isnull=False).update(missing_since=None)
 
 
-def _gone(instance: Instance, *, unless_connected: bool = False) -> None:
+def _gone(instance: Instance) -> None:
     with atomic():
         engine = states.locked(instance.engine_id)
-        if not (unless_connected and engine.online):
-            _note(instance, status=InstanceStatus.DELETED)
-            _end(engine, instance)
+        _note(instance, status=InstanceStatus.DELETED)
+        _end(engine, instance)
 
 
 def _end(engine: Engine, instance: Instance) -> None:

@@ -77,7 +77,7 @@ def _admit(scope: Message) -> Session:
         raise Problem(403, "forbidden", "This socket is for engines, not for browsers.")
     if wire.SUBPROTOCOL not in scope.get("subprotocols", ()):
         raise problems.invalid_request(f"Offer the subprotocol {wire.SUBPROTOCOL}.")
-    engine = Engine.objects.filter(pk=path[1], team=key.team_id).first()
+    engine = Engine.objects.filter(pk=path[1], team=key.team_id, deleted_at__isnull=True).first()
     if engine is None:
         raise problems.not_found("engine")
     return Session(engine_id=engine.pk, key_id=key.pk, address=_address(scope))

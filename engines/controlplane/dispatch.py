@@ -13,6 +13,7 @@ from itertools import chain, islice, product
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.timezone import now
@@ -183,8 +184,7 @@ def _free_seats(task: Task, at: datetime) -> Iterator[tuple[Seat, bool]]:
 
 def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
     """Yield conditions, how to order what fulfils them, and their parameters, in the order of `_ranked`."""
-    app = re.sub("[%_!]", lambda found: f"!{found[0]}", task.app)
-    warm = f'%"{app}:%@{setup_hash(task.setup)}"%'
+    warm = f'%"{_in_pattern(task.app)}:%@{setup_hash(task.setup)}"%'
     if statements.ask(SOME_WARM, warm):
         yield f"w.id IN ({ALL_WARM})", f"{RENTED}, " + ("" if "gpu" in task.resources else f"{HAS_GPU}, "), (warm,)
     for rented, has_gpu in product((False, True), repeat=2):
@@ -192,6 +192,12 @@ def _tiers(task: Task) -> Iterator[tuple[str, str, tuple[object, ...]]]:
         # Behind a long queue it waits in any case: a busy fleet need not be looked through three times more.
         if not (rented or has_gpu) and len(statements.ask(WAITING.format(**FACTS), task.team_id, CHOICES)) == CHOICES:
             return
+
+
+def _in_pattern(app: str) -> str:
+    """Return the name as the text of `warm_apps` has it, for LIKE: Django's JSON is ASCII, PostgreSQL's is not."""
+    text = json.dumps(app, ensure_ascii=connections[DATABASE].vendor == "sqlite")[1:-1]
+    return re.sub("[%_!]", lambda found: f"!{found[0]}", text)
 
 
 def _targets(waiting: Iterable[Task]) -> set[str]:

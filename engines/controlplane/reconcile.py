@@ -6,7 +6,7 @@ from engines import wire
 from engines.controlplane import frames, tasks
 from engines.controlplane.enums import LIVE, EngineState, FollowUp
 from engines.controlplane.hearing import settle
-from engines.controlplane.models import Engine, atomic
+from engines.controlplane.models import ApiKey, Engine, atomic
 from engines.controlplane.sessions import Over, Session, frame, instance, locked_tasks
 from engines.controlplane.wakeups import DISPATCHER, seen, wake
 from engines.enums import TaskStatus
@@ -21,6 +21,9 @@ def greet(session: Session, hello: frames.Hello) -> list[wire.Frame]:
         engine = Engine.objects.select_for_update(no_key=True).get(pk=session.engine_id)
         if engine.boot_id and hello.boot_id != engine.boot_id:
             raise Over(wire.CLOSE_REPLACED, "a newer process of this engine has registered")
+        # It was deleted, or given to another team, between the handshake and this.
+        if engine.deleted_at or not ApiKey.objects.filter(pk=session.key_id, team=engine.team_id).exists():
+            raise Over(wire.CLOSE_REFUSED, "there is no such engine for this key any more")
         session.boot_id = hello.boot_id
         replies = [settle(engine, result) for result in hello.results]
         _reconcile(engine, session, hello)

@@ -51,7 +51,7 @@ def hand_over(engine: Engine, task: Task) -> None:
 
     def hand() -> None:
         session = find_held(engine.session)
-        if session is not None and keys.serves(session.key_id):
+        if session is not None and keys.serving([session.key_id]):
             session.handed.append(((task.pk, task.attempt), _assignment(task)))
 
     transaction.on_commit(hand, using=DATABASE, robust=True)  # the rows say it all without this

@@ -49,8 +49,7 @@ def stream(request: HttpRequest, scope: str, names: tuple[str, ...], look: Look,
     write = FORMS.get(kind, _as_lines)
 
     def allowed() -> bool:
-        now = keys.valid().filter(pk=key.pk).first()
-        return now is not None and keys.grants(now.scopes, scope)
+        return bool(keys.serving([key.pk], scope))
 
     answer = StreamingHttpResponse(_counted(key.pk, _follow(names, look, allowed, write, named)), content_type=kind)
     answer.headers["Cache-Control"] = "no-cache"

@@ -28,6 +28,13 @@ def test_a_new_key_is_shown_once_and_works(caller, agent):
     assert made["key"] not in str(listed)
 
 
+@pytest.mark.parametrize("scopes", [[None], ["engines:read", None], [[]], "*", {}, 1])
+def test_scopes_that_are_no_list_of_texts_are_named_as_what_is_wrong(caller, scopes):
+    answer = caller.post("/apikeys", {"name": "odd", "scopes": scopes})
+    assert code(answer) == (422, "validation_error")
+    assert answer.json()["detail"].startswith("scopes")
+
+
 def test_a_key_cannot_make_one_that_may_do_more(limited):
     answer = limited.post("/apikeys", {"name": "more", "scopes": ["engines:write"]})
     assert code(answer) == (403, "insufficient_scope")
@@ -35,8 +42,9 @@ def test_a_key_cannot_make_one_that_may_do_more(limited):
     assert code(limited.post("/apikeys", {"name": "all", "scopes": ["*"]})) == (403, "insufficient_scope")
 
 
-def test_a_key_without_scopes_gets_those_of_the_key_that_makes_it(limited):
-    made = limited.post("/apikeys", {"name": "same"}).json()
+@pytest.mark.parametrize("scopes", [{}, {"scopes": []}, {"scopes": None}])
+def test_a_key_without_scopes_gets_those_of_the_key_that_makes_it(limited, scopes):
+    made = limited.post("/apikeys", {"name": "same", **scopes}).json()
     assert sorted(made["scopes"]) == ["apikeys:write", "engines:read"]
 
 

@@ -88,6 +88,12 @@ def test_behind_a_long_queue_a_busy_fleet_is_looked_through_only_once(caller, ag
         assert sum("controlplane_worker w" in sql for sql in looks) == (1 if waiting else 4)
 
 
+@pytest.mark.parametrize("app", ["größer", "模型", "🦊", 'say "hi"', "back\\slash", "tab\there", "50%_off!"])
+def test_an_app_is_warm_whatever_it_is_called(caller, agent, app):
+    Engine.objects.get(pk=agent.id).workers.filter(index=1).update(warm_apps=[f"{app}:v1@0"])
+    assert row(run(caller, app=app)).worker.index == 1
+
+
 def test_it_goes_on_the_worker_where_its_app_is_warm_among_very_many(caller, agent):
     engine = Engine.objects.get(pk=agent.id)
     engine.workers.bulk_create(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engines.controlplane import dispatch, frames, keys
+from engines.controlplane import dispatch, frames
 from engines.controlplane.models import ApiKey
 from engines.controlplane.sessions import Over
 from engines.controlplane.tasks import LOG_KEPT
@@ -109,7 +109,7 @@ def test_a_second_hello_ends_the_connection(agent):
 
 
 def test_a_revoked_key_ends_the_connection(agent):
-    keys.valid().filter(pk=agent.session.key_id).update(revoked_at="2026-01-01T00:00Z")
+    ApiKey.objects.filter(pk=agent.session.key_id).update(revoked_at="2026-01-01T00:00Z")
     with pytest.raises(Over, match="revoked"):
         agent.due()
 

@@ -8,7 +8,7 @@ from django.db import IntegrityError
 from engines import wire
 from engines.controlplane import connection, schemas
 from engines.controlplane.enums import EngineState
-from engines.controlplane.models import Engine, Worker
+from engines.controlplane.models import Engine, Team, Worker
 from engines.controlplane.problems import Problem
 from engines.controlplane.sessions import Over
 from engines.enums import TaskStatus
@@ -143,6 +143,25 @@ def test_another_teams_key_opens_no_socket_of_an_engine(agent, caller, outsider)
     """C6: it is as unknown as an engine that never was."""
     found = [_handshake(agent, who) for who in (outsider, Caller("inf_wrong"), caller)]
     assert found == [404, 401, 200]
+
+
+def test_a_deleted_engine_whose_process_still_runs_finds_no_socket(caller, agent):
+    """It would look as if it took tasks, which then wait for it rather than end."""
+    agent.hang_up()
+    assert caller.delete(f"/engines/{agent.id}").status_code == 204
+    assert _handshake(agent, caller) == 404
+
+
+@pytest.mark.parametrize("change", ["deleted", "transferred"])
+def test_what_becomes_of_an_engine_between_handshake_and_hello_ends_its_connection(caller, outsider, agent, change):
+    agent.hang_up()
+    if change == "deleted":
+        caller.delete(f"/engines/{agent.id}")
+    else:
+        caller.post(f"/engines/{agent.id}/transfer", {"team_id": Team.objects.get(slug="mallory-inc").pk})
+    with pytest.raises(Over, match="no such engine for this key"):
+        agent.connect()
+    assert agent.row.session is None
 
 
 def _handshake(agent, who):

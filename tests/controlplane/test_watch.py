@@ -5,6 +5,7 @@ import contextlib
 import socket
 
 import pytest
+from django.db import connections
 
 from engines import wire
 from engines.controlplane import dispatch, frames, hearing, keys, sending, sessions, wakeups, watch
@@ -119,10 +120,16 @@ def test_after_a_refusal_a_running_heartbeat_is_news(agent, give):
 )
 def test_what_is_due_reads_no_column_that_the_look_does_not_see(agent, django_assert_num_queries, facts):
     Engine.objects.filter(pk=agent.id).update(**facts)
-    with django_assert_num_queries(3, using="controlplane"):
+    # On PostgreSQL the statement about the key goes round Django, and is not counted.
+    counted = 3 if connections["controlplane"].vendor == "sqlite" else 2
+    with django_assert_num_queries(counted, using="controlplane"):
         assert len(sending.due(agent.session)) == bool(facts)
 
 
 def test_a_key_without_the_scope_serves_nobody(team):
     able, unable = keys.issue(team, "able", ["engines:write"])[0], keys.issue(team, "unable", ["tasks:read"])[0]
     assert keys.serving([able.pk, unable.pk, "key_none"]) == {able.pk}
+
+
+def test_no_keys_serve_nobody():
+    assert keys.serving([]) == set()
