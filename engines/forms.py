@@ -47,6 +47,17 @@ class ReasonForm(forms.Form):
         return " ".join(str(self.cleaned_data["reason"]).split())
 
 
+class EvidenceForm(ReasonForm):
+    """How a person knows what became of money."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="How do you know?",
+        help_text="It is the evidence from then on, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Their transaction list, entry 4711"}),
+    )
+
+
 class WhyForm(ReasonForm):
     """Reason and deadline of what is asked for."""
 

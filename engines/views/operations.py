@@ -30,7 +30,6 @@ from engines.views.fleet import automation_silence
 from engines.views.operate import STEP_UP
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import must_confirm
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of
 
@@ -127,15 +126,11 @@ def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
     may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
     entry = LedgerEntry.objects.of(request.team).filter(operation_id=found.pk).first() if found.verb in MONEY else None
     why_not = reconcile.own_word(found, request.user) if may_settle else ""
-    typed = request.GET.get("reason", "")[:500]
-    confirm = must_confirm(request)
     return {
         "is_to_settle": reconcile.is_to_settle(found),
         "entry": entry,
         "may_settle": may_settle,
         "why_not_settle": why_not,
-        "must_confirm": confirm,
-        "settle_reason": typed,
     }
 
 
