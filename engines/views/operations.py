@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -28,6 +27,7 @@ from engines.paid_clock import Overrun, meanwhile
 from engines.views.decide import Decision, deciding, go, reason_form
 from engines.views.fleet import automation_silence
 from engines.views.operate import STEP_UP
+from engines.views.rent import asked_again
 from portal import clock
 from portal.accounts.access import may
 from portal.http import PortalRequest, vary_on_htmx
@@ -237,7 +237,8 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
         and found.extension.may_try_again
         and not next_try(found.extension)
     ):
-        offers.append(("Order again", "engine-create", order_again(found)))
+        url = asked_again(found.new_at_id, order_of(found), retry_of=found.pk)
+        offers.append(("Order again", "engine-create", url))
     role = request.membership
     return [
         {
@@ -249,13 +250,6 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
         }
         for label, name, url in offers
     ]
-
-
-def order_again(found: Operation) -> str:
-    """Return the address that shows what the same machine costs now, for as many hours."""
-    order = order_of(found)
-    asked = {"connection": found.new_at_id, "offer": order.offer, "name": order.given_name, "hours": order.hours}
-    return f"{reverse('engine-create')}?{urlencode(asked | {'retry_of': found.pk})}"
 
 
 def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:

@@ -110,6 +110,12 @@ def columns(request: PortalRequest, sort: str) -> list[dict[str, str]]:
     return shown
 
 
+def asked_again(connection_id: int | None, order: Order, **more: Any) -> str:
+    """Return the address that asks for such a machine as this order was for."""
+    asked = {"connection": connection_id, "offer": order.offer, "name": order.given_name, "hours": order.hours}
+    return f"{reverse('engine-create')}?{urlencode(asked | more)}"
+
+
 def link(connection: Connection | None, offer: Offer) -> str:
     asked = {"connection": connection.pk if connection else "", "offer": offer.id}
     return f"{reverse('engine-create')}?{urlencode(asked)}"
@@ -148,13 +154,14 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
     if offer is None or not offer.is_available:
         messages.warning(request, wrong.words if wrong else "That machine is not on offer now. Choose another.")
         return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
-    machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
+    machine = MachineForm(None if is_to_change(request) else request.GET, initial=request.GET.dict(), team=request.team)
     earlier = earlier_order(request.GET.get("retry_of", ""), request.team)
     if earlier and (other := next_try(earlier)):
         messages.warning(request, "It was ordered again already: this is that order. Nothing was ordered now.")
         return redirect("operation", pk=other.pk)
     if not machine.is_bound or not machine.is_valid():
-        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier}
+        said = {"reason": request.GET.get("reason", "")}
+        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier, **said}
         return render(request, "creating/machine.html", context)
     facts = {
         name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
@@ -164,8 +171,20 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
     retry_of = str(earlier.pk) if earlier and number == 1 else ""
     one = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], retry_of=retry_of, **facts)
     signed = Orders(one, number).sign(key.connection, request.user)
-    said = {"order": signed, "reason": earlier.operation.reason if earlier else ""}
+    reason = request.GET.get("reason") or (earlier.operation.reason if earlier else "")
+    said = {"order": signed, "reason": reason}
     return page(request, key, Orders(one, number), OrderForm(initial=said))
+
+
+def is_to_change(request: PortalRequest) -> bool:
+    """Say whether name and hours are still to be filled in, or to be changed, rather than what they cost shown."""
+    return "name" not in request.GET or "change" in request.GET
+
+
+def back(key: StoredKey, wanted: Orders, form: OrderForm) -> str:
+    """Return the address where what was asked for can be changed: all that was typed is there."""
+    kept = {"number": wanted.number, "retry_of": wanted.one.retry_of, "reason": form["reason"].value() or ""}
+    return asked_again(key.connection_id, wanted.one, **kept, change=1)
 
 
 def page(
@@ -182,6 +201,7 @@ def page(
         "approval": limits.needs_approval(request.team, wanted.cost),
         "why_not": why_not(request, key) or over(request, wanted),
         "must_confirm": must_confirm(request),
+        "back": back(key, wanted, form),
         **balance(key, wanted.cost),
         **extra,
     }
