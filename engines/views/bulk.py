@@ -207,6 +207,7 @@ def shown(
         "form": form,
         "names": listed,
         "more": len(made.will) - len(listed),
+        "replaced": [(engine, other) for engine in made.will for other in made.replaced.get(engine.pk, ())],
         "reasons": [
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],

@@ -424,6 +424,31 @@ def test_in_turns_a_pool_too_small_for_the_guard_needs_a_word_and_goes_one_at_a_
     assert outcomes(batch) == {"succeeded": running}
 
 
+@pytest.mark.parametrize(
+    ("many", "pace", "label", "complaint"),
+    [
+        ("", "turns", "Take engines of so small a pool<", "engines of so small a pool may go"),
+        ("", "all", "Take engines of so small a pool<", "this many may go at once"),
+        (
+            "&all=1",
+            "turns",
+            "Take engines of so small a pool, or that many at once<",
+            "engines of so small a pool may go",
+        ),
+        ("&all=1", "all", "Take engines of so small a pool, or that many at once<", "this many may go at once"),
+    ],
+)
+def test_the_word_for_a_small_pool_says_what_happens_in_turns_and_at_once(
+    olgas, fleet, acme_connection, many, pace, label, complaint
+):
+    read(acme_connection, _gpu(1), _gpu(2))
+    answer = ask(olgas, "?uid=gpu_1&uid=gpu_2" + many, verb="update", version="stable", pace=pace)
+    assert label in answer.content.decode()
+    assert answer.context["form"].errors == {
+        "despite": [f"Say that {complaint}, or take only as many as the guard allows."]
+    }
+
+
 def test_in_turns_the_word_for_a_small_pool_is_none_for_a_large_one(olgas, fleet, acme_connection):
     read(acme_connection, _gpu(1))
     batch_of(olgas, everyone() + "&uid=gpu_1", verb="update", version="stable", pace="turns", despite="on")
