@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet, TextChoices
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, TextChoices
 from django.db.models.fields.json import KT
 
 from engines import naming
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
 from engines.enums import MONEY, OPEN, EngineStatus, State, Verb
-from engines.models import Batch, Engine, Operation
+from engines.models import Batch, Engine, Moment, Operation
 from engines.money import amounts, many
 from engines.money.amounts import PaidTime
 from engines.money.many import Offer
@@ -369,12 +369,22 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
     return len(move_all(rows.select_related("team", "engine"), State.CANCELLED, now=now, by=by, note=note))
 
 
+def in_vain(batch: Batch) -> QuerySet[Operation]:
+    """Return what can be tried again of it: what failed, was refused, or was given up without a person's word.
+
+    Of purchases only those for which certainly nothing was charged, and that no other try may have been charged for.
+    """
+    given_up = Moment.objects.filter(operation=OuterRef("pk"), state=State.CANCELLED, reason="")
+    rows = Operation.objects.of(batch.team).filter(batch=batch)
+    rows = rows.filter(Q(state__in=FAILED) | Q(Exists(given_up), state=State.CANCELLED))
+    if batch.verb in MONEY:
+        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN, extension__retries=None)
+    return rows
+
+
 def failed(batch: Batch) -> QuerySet[Engine]:
     """Return the engines of which it was asked in vain."""
-    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=FAILED)
-    if batch.verb == Verb.EXTEND:  # only where it is certain that nothing was charged, and no other try may have been
-        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN, extension__retries=None)
-    return Engine.objects.of(batch.team).filter(pk__in=rows.values("engine"))
+    return Engine.objects.of(batch.team).filter(pk__in=in_vain(batch).values("engine"))
 
 
 def outcomes(batch: Batch) -> dict[str, int]:

@@ -10,7 +10,7 @@ from engines.bulk import outcomes
 from engines.enums import State
 from engines.models import Batch, Engine, Operation
 from engines.operations import turns
-from engines.operations.moves import Decider, move_all
+from engines.operations.moves import Decider, move, move_all
 from engines.operations.send import send
 from portal import clock
 from portal.audit.models import Entry
@@ -514,6 +514,15 @@ def test_what_failed_is_tried_again_in_a_batch_that_names_the_first(olgas, fleet
     assert all(each.retry_of == first.operations.get(engine=each.engine) for each in second.operations.all())
     assert set(second.operations.values_list("engine__uid", flat=True)) == {"eng_0", "eng_1"}
     assert f"/batches/{second.pk}/" in olgas.get(f"/batches/{first.pk}/").content.decode()
+
+
+def test_what_was_given_up_is_tried_again_and_what_a_person_stopped_is_not(olgas, fleet, olga):
+    first = batch_of(olgas, few(0, 1, 2))
+    given_up, stopped = (first.operations.get(engine__uid=uid) for uid in ("eng_0", "eng_1"))
+    move(given_up, State.CANCELLED, now=NOW, note="The key is gone. Nothing was sent.")
+    move(stopped, State.CANCELLED, now=NOW, by=Decider(olga, Origin(), "not this one"))
+    second = batch_of(olgas, f"?retry={first.pk}")
+    assert [each.retry_of for each in second.operations.all()] == [given_up]
 
 
 def test_a_batch_of_another_team_is_not_tried_again(olgas, client_of, mallory, fleet):
