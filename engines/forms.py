@@ -244,10 +244,12 @@ class StopForm(TypedForm):
 
 def agreed(plan: Plan) -> str:
     """Say what a person agrees to who goes on against the guard: in turns, that is no number at once."""
+    if not plan.has_turns:
+        return "Take that many at once"
     if plan.only_small:
         return "Take engines of so small a pool"
-    small = plan.has_turns and plan.even_in_turns
-    return "Take engines of so small a pool, or that many at once" if small else "Take that many at once"
+    small = "engines of so small a pool, or " if plan.even_in_turns else ""
+    return f"Take {small}that many at once, not in turns"
 
 
 class BulkForm(WhyForm):

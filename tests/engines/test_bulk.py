@@ -424,18 +424,16 @@ def test_in_turns_a_pool_too_small_for_the_guard_needs_a_word_and_goes_one_at_a_
     assert outcomes(batch) == {"succeeded": running}
 
 
+MIXED = "Take engines of so small a pool, or that many at once, not in turns<"
+
+
 @pytest.mark.parametrize(
     ("many", "pace", "label", "complaint"),
     [
         ("", "turns", "Take engines of so small a pool<", "engines of so small a pool may go"),
         ("", "all", "Take engines of so small a pool<", "this many may go at once"),
-        (
-            "&all=1",
-            "turns",
-            "Take engines of so small a pool, or that many at once<",
-            "engines of so small a pool may go",
-        ),
-        ("&all=1", "all", "Take engines of so small a pool, or that many at once<", "this many may go at once"),
+        ("&all=1", "turns", MIXED, "engines of so small a pool may go"),
+        ("&all=1", "all", MIXED, "this many may go at once"),
     ],
 )
 def test_the_word_for_a_small_pool_says_what_happens_in_turns_and_at_once(
@@ -447,6 +445,11 @@ def test_the_word_for_a_small_pool_says_what_happens_in_turns_and_at_once(
     assert answer.context["form"].errors == {
         "despite": [f"Say that {complaint}, or take only as many as the guard allows."]
     }
+
+
+def test_where_only_going_at_once_needs_a_word_it_says_so(olgas, fleet):
+    assert "Take that many at once, not in turns<" in olgas.get(f"/engines/many/update/{everyone()}").content.decode()
+    assert "Take that many at once<" in olgas.get(f"/engines/many/drain/{everyone()}").content.decode()
 
 
 def test_in_turns_the_word_for_a_small_pool_is_none_for_a_large_one(olgas, fleet, acme_connection):
