@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet, TextChoices
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, TextChoices
 from django.db.models.fields.json import KT
 
 from engines import naming
 from engines.access import why_not
 from engines.capacity import RETURNING, TAKING, Breach, breaches, pool_of, rooms, takes
 from engines.enums import MONEY, OPEN, EngineStatus, State, Verb
-from engines.models import Batch, Engine, Operation
+from engines.models import Batch, Engine, Moment, Operation
 from engines.money import amounts, many
 from engines.money.amounts import PaidTime
 from engines.money.many import Offer
@@ -25,7 +25,7 @@ from engines.naming import Names
 from engines.operations import turns
 from engines.operations.moves import Decider, hold, move_all
 from engines.operations.request import Wish, request_all, superseded
-from engines.operations.verbs import VERBS, blocker
+from engines.operations.verbs import VERBS, blocker, takes_the_place_of
 from engines.wire import moment
 from portal.accounts.models import Team, User
 from portal.audit.log import record
@@ -56,6 +56,7 @@ class Plan:
     will: list[Engine] = field(default_factory=list)
     wont: list[tuple[Engine, Skip, str]] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
+    replaced: Mapping[int, list[Operation]] = field(default_factory=dict)  # what it takes the place of, by engine
     left_out: int = 0  # selected beyond what one batch takes
     ends: Mapping[int, datetime] = field(default_factory=dict)  # until when machines are paid, where that matters
     offer: Offer | None = None  # of paid time
@@ -76,6 +77,11 @@ class Plan:
     def even_in_turns(self) -> list[Breach]:
         """What the guard objects to even where they go one after the other."""
         return [breach for breach in self.breaches if breach.too_small] if self.has_turns else self.breaches
+
+    @property
+    def only_small(self) -> bool:
+        """Whether all that the guard objects to is how small the pools are, in turns or not."""
+        return self.has_turns and self.even_in_turns == self.breaches
 
     @property
     def running(self) -> list[Engine]:
@@ -112,6 +118,8 @@ class Plan:
             said += f" with {engine.workers_busy} running task{'' if engine.workers_busy == 1 else 's'}"
         if ends := self.ends.get(engine.pk):
             said += f" and paid until {ends:%Y-%m-%d %H:%M:%S} UTC"
+        for other in self.replaced.get(engine.pk, ()):
+            said += f", with the {other.verb} that {other.requested_name} asked for"
         return said
 
     @property
@@ -175,7 +183,16 @@ def plan(verb: Verb, rows: QuerySet[Engine], *, team: Team, user: User, role: st
         if within_guard:
             _hold_back(made, team, opened)
         made.breaches = breaches((each for each in made.will if takes(each, _under_way(opened[each.pk]))), team)
+    made.replaced = _replaced(made, opened)
     return made
+
+
+def _replaced(made: Plan, opened: Mapping[int, list[Operation]]) -> dict[int, list[Operation]]:
+    """Return what it takes the place of, by engine: what is queued last, as in the dialog of one engine."""
+    every = {
+        each.pk: [other for other in opened[each.pk] if takes_the_place_of(made.verb, other)] for each in made.will
+    }
+    return {pk: sorted(others, key=lambda other: other.is_queued) for pk, others in every.items() if others}
 
 
 def _ends(verb: Verb, rows: QuerySet[Engine]) -> dict[int, datetime]:
@@ -352,12 +369,22 @@ def stop_the_rest(batch: Batch, *, by: Decider, now: datetime) -> int:
     return len(move_all(rows.select_related("team", "engine"), State.CANCELLED, now=now, by=by, note=note))
 
 
+def in_vain(batch: Batch) -> QuerySet[Operation]:
+    """Return what can be tried again of it: what failed, was refused, or was given up without a person's word.
+
+    Of purchases only those for which certainly nothing was charged, and that no other try may have been charged for.
+    """
+    given_up = Moment.objects.filter(operation=OuterRef("pk"), state=State.CANCELLED, reason="")
+    rows = Operation.objects.of(batch.team).filter(batch=batch)
+    rows = rows.filter(Q(state__in=FAILED) | Q(Exists(given_up), state=State.CANCELLED))
+    if batch.verb in MONEY:
+        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN, extension__retries=None)
+    return rows
+
+
 def failed(batch: Batch) -> QuerySet[Engine]:
     """Return the engines of which it was asked in vain."""
-    rows = Operation.objects.of(batch.team).filter(batch=batch, state__in=FAILED)
-    if batch.verb == Verb.EXTEND:  # only where it is certain that nothing was charged, and no other try may have been
-        rows = rows.filter(extension__outcome__in=MAY_TRY_AGAIN, extension__retries=None)
-    return Engine.objects.of(batch.team).filter(pk__in=rows.values("engine"))
+    return Engine.objects.of(batch.team).filter(pk__in=in_vain(batch).values("engine"))
 
 
 def outcomes(batch: Batch) -> dict[str, int]:

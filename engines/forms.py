@@ -47,6 +47,17 @@ class ReasonForm(forms.Form):
         return " ".join(str(self.cleaned_data["reason"]).split())
 
 
+class EvidenceForm(ReasonForm):
+    """How a person knows what became of money."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="How do you know?",
+        help_text="It is the evidence from then on, and kept in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Their transaction list, entry 4711"}),
+    )
+
+
 class WhyForm(ReasonForm):
     """Reason and deadline of what is asked for."""
 
@@ -231,6 +242,16 @@ class StopForm(TypedForm):
         return {"online": self.cleaned_data["ticket"].seen["status"] != EngineStatus.DISCONNECTED}
 
 
+def agreed(plan: Plan) -> str:
+    """Say what a person agrees to who goes on against the guard: in turns, that is no number at once."""
+    if not plan.has_turns:
+        return "Take that many at once"
+    if plan.only_small:
+        return "Take engines of so small a pool"
+    small = "engines of so small a pool, or " if plan.even_in_turns else ""
+    return f"Take {small}that many at once, not in turns"
+
+
 class BulkForm(WhyForm):
     """What many engines are asked for, and the ticket of the plan that was shown."""
 
@@ -262,10 +283,9 @@ class BulkForm(WhyForm):
         self.about = (plan.verb, team_id, user)
         self.phrase = f"{plan.verb} {len(plan.will)}"
         self.fields["typed"].help_text = f"“{self.phrase}”, because this cannot be undone."
-        small = plan.has_turns and plan.even_in_turns == plan.breaches
         if plan.verb in MONEY:
             self.fields["reason"].help_text = LEDGER
-        self.fields["despite"].label = "Take engines of so small a pool" if small else "Take that many at once"
+        self.fields["despite"].label = agreed(plan)
         wanted = {
             **{name: name in VERBS[plan.verb].asks for name in ("version", INSIST)},
             "pace": plan.has_turns,
@@ -286,8 +306,8 @@ class BulkForm(WhyForm):
         found = self.cleaned_data
         objected = self.plan.even_in_turns if found.get("pace") == "turns" else self.plan.breaches
         if objected and not found.get("despite"):
-            words = "Say that this many may go at once, or take only as many as the guard allows."
-            self.add_error("despite", words)
+            said = "engines of so small a pool may go" if found.get("pace") == "turns" else "this many may go at once"
+            self.add_error("despite", f"Say that {said}, or take only as many as the guard allows.")
         return found
 
     def clean_ticket(self) -> BulkTicket:

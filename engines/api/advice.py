@@ -12,7 +12,8 @@ from typing import Any
 
 from engines.api.redact import RAW_LIMIT, mask
 
-KEY = "Store another key on the Keys page, then try again."
+ON_KEYS_PAGE = "on the Keys page"
+KEY = f"Store another key {ON_KEYS_PAGE}, then try again."
 ROLE = "The account that made your key may not do this. Ask an admin of that account, or use a key of somebody who may."
 PAY = "Top up the balance or change the limit where the API is billed, then try again. Nothing was charged."
 LOOK = "Look at how the engine stands now, then try again if it is still needed."
@@ -117,6 +118,11 @@ def reading_went_wrong(answer: Mapping[str, Any]) -> WentWrong | None:
     """As `went_wrong`, where nothing was asked of an engine: there is none to look at."""
     wrong = went_wrong(answer)
     return wrong and replace(wrong, advice=READING.get(str(answer.get("code") or ""), wrong.advice))
+
+
+def said_there(text: str, where: str) -> str:
+    """Return what is said on the Keys page itself, with `where` on it a key is entered in place of the way there."""
+    return text.replace(ON_KEYS_PAGE, where)
 
 
 def _word_for_word(status: int, raw: str) -> str:

@@ -19,7 +19,7 @@ from engines.enums import UNSENT, Verb
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, approve, limits
 from engines.money.amounts import PaidTime
-from engines.money.buy import DEADLINE, buy, cancel, rent
+from engines.money.buy import DEADLINE, buy, cancel, earlier_order, rent
 from engines.money.models import Proposal
 from engines.money.order import Order, Orders
 from engines.money.quote import Quote
@@ -124,8 +124,8 @@ def _ask(quote: Quote | Order, batch: Batch, engine: Engine | None, *, needs_app
 def rent_all(orders: Orders, reason: str, *, user: User, key: StoredKey, origin: Origin, now: datetime) -> Batch:
     """Record an order for each machine, or ask for its approval: all or none. It is one decision, of their sum.
 
-    Sent twice, the same orders return the same batch. Raises limits.Frozen, limits.OverLimit, and request.Changed if
-    their id was used with other words.
+    Sent twice, the same orders return the same batch. Raises limits.Frozen, limits.OverLimit, request.Changed if
+    their id was used with other words, and buy.OrderedAgain if one of what they try again was tried again already.
     """
     team = Team.objects.select_for_update(no_key=True).get(pk=key.team_id)  # as in buy: limits are counted
     if earlier := Batch.objects.of(team).filter(pk=orders.id).first():
@@ -134,7 +134,9 @@ def rent_all(orders: Orders, reason: str, *, user: User, key: StoredKey, origin:
         return earlier
     limits.check(team, user.pk, None, orders.one.hours, orders.cost, now)
     needs_approval = limits.needs_approval(team, orders.cost)
+    first = earlier_order(orders.tries[0], team) if orders.tries else None
     asked: dict[str, Any] = {"verb": Verb.CREATE, "reason": reason, "patience": DEADLINE, "requested_at": now}
+    asked |= {"retry_of": first.operation.batch if first else None}
     batch = Batch.objects.create(id=orders.id, team=team, requested_by=user, requested_name=str(user)[:150], **asked)
     cost = amounts.dollars(orders.cost)
     facts: dict[str, Any] = {"asked": orders.number, "cost": cost, "approval": needs_approval}

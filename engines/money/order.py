@@ -78,6 +78,7 @@ class Orders:
 
     one: Order
     number: int
+    tries: tuple[str, ...] = ()  # of several: the operations that are tried again, one for each
 
     def __str__(self) -> str:
         return self.one.name if self.number == 1 else f"{self.number} machines"
@@ -98,16 +99,17 @@ class Orders:
 
     def _numbered(self, number: int) -> Order:
         id = uuid.uuid5(self.id, str(number))
-        return replace(self.one, id=id, name=_marked(f"{self.one.given_name}-{number}", id))
+        retry_of = self.tries[number - 1] if self.tries else ""
+        return replace(self.one, id=id, name=_marked(f"{self.one.given_name}-{number}", id), retry_of=retry_of)
 
     def sign(self, connection: Connection, user: User) -> str:
         about = [connection.team_id, connection.pk, user.pk]
-        return signing.dumps([str(self.id), about, self.one.parameters(), self.number], salt=SALT)
+        return signing.dumps([str(self.id), about, self.one.parameters(), self.number, self.tries], salt=SALT)
 
     @classmethod
     def read(cls, signed: str, connection: Connection, user: User) -> Self:
         """Raises signing.BadSignature if it was altered, is too old, or was made for something or somebody else."""
-        id, about, parameters, number = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
+        id, about, parameters, number, tries = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
         if about != [connection.team_id, connection.pk, user.pk]:
             raise signing.BadSignature("The form was made for another API or person.")
-        return cls(Order.of(uuid.UUID(id), parameters), number)
+        return cls(Order.of(uuid.UUID(id), parameters), number, tuple(tries))

@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from engines import paid_clock
-from engines.bulk import Plan, call, failed, outcomes, plan, price, start, stop_the_rest
+from engines.bulk import Plan, call, failed, in_vain, outcomes, plan, price, start, stop_the_rest
 from engines.capacity import PERCENT
 from engines.enums import MONEY, OPEN, UNSENT, State, Verb
 from engines.filters import FleetFilter
@@ -28,6 +28,7 @@ from engines.models import Batch, Engine, Operation
 from engines.money import amounts, choices, many
 from engines.money.amounts import PaidTime
 from engines.money.approve import NotApproved
+from engines.money.machine import order_of
 from engines.operations.moves import Decider
 from engines.operations.verbs import VERBS
 from engines.paid_clock import Overrun
@@ -35,6 +36,7 @@ from engines.tickets import BulkTicket
 from engines.views.decide import Decision, deciding, go, reason_form
 from engines.views.extend import BALANCE_SECONDS, balance
 from engines.views.operate import ICONS, STEP_UP
+from engines.views.rent import asked_again
 from portal import clock
 from portal.accounts.access import may
 from portal.accounts.confirmed import must_confirm
@@ -207,6 +209,7 @@ def shown(
         "form": form,
         "names": listed,
         "more": len(made.will) - len(listed),
+        "replaced": [(engine, other) for engine in made.will for other in made.replaced.get(engine.pk, ())],
         "reasons": [
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],
@@ -271,7 +274,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         rows = rows.filter(state=outcome)
     page, bad_cursor = page_of(request, rows, ("engine_name", "id"), PAGE)
     numbers = outcomes(found)
-    again, now = failed(found).count(), clock.now()
+    again, now = in_vain(found).count(), clock.now()
     proposals = many.waiting(found, now) if found.verb in MONEY else []
     waiting = sum(numbers.get(state, 0) for state in UNSENT) + len(proposals)
     role = request.membership.role
@@ -290,7 +293,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "again": again,
         "retries": found.retries.all(),
         "may_stop": may_stop(role, found),
-        "again_url": f"{reverse(f'bulk-{found.verb}')}?retry={found.pk}" if may(role, f"bulk-{found.verb}") else "",
+        "again_url": again_at(found) if may(role, again_by(found)) else "",
         "proposals": proposals,
         "lapsed": many.lapsed(found, now) if found.verb in MONEY else 0,
         "proposed_cost": many.cost_of(proposals),
@@ -300,6 +303,25 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
     }
     fragment = request.htmx and request.htmx.target == "batch"
     return render(request, "operations/_batch.html" if fragment else "operations/batch.html", context)
+
+
+def again_by(found: Batch) -> str:
+    """Return the name of the page where what failed of it is tried again."""
+    return "engine-create" if found.verb == Verb.CREATE else f"bulk-{found.verb}"
+
+
+def again_at(found: Batch) -> str:
+    """Return that page's address: for machines, what as many of them cost now, which are ordered anew."""
+    if found.verb != Verb.CREATE:
+        return f"{reverse(again_by(found))}?retry={found.pk}"
+    rows = list(in_vain(found).order_by("engine_name", "pk"))
+    if not rows:
+        return ""
+    one = order_of(rows[0])
+    more: dict[str, Any] = {"retry_of": [row.pk for row in rows]}
+    if len(rows) > 1:  # they are numbered anew
+        more |= {"number": len(rows), "name": one.given_name.rpartition("-")[0]}
+    return asked_again(rows[0].new_at_id, one, **more)
 
 
 def may_stop(role: str, found: Batch) -> bool:

@@ -3,25 +3,24 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import F, Q, Sum
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from engines.access import operation_for
 from engines.enums import MONEY, OPEN, UNSENT, State, Verb
-from engines.forms import ReasonForm
+from engines.forms import EvidenceForm
 from engines.models import DayCheck, Engine, LedgerEntry, Operation, Proposal
 from engines.money import amounts, approve, choices, limits, sheet
 from engines.money.buy import cancel as take_back
 from engines.money.checks import coverage
 from engines.money.choices import Choice
 from engines.money.models import Evidence, Outcome
-from engines.money.reconcile import OwnWord, resolve
+from engines.money.reconcile import OwnWord, is_to_settle, own_word, resolve
 from engines.operations.moves import Decider, Moved
 from engines.operations.request import Busy
 from engines.operations.verbs import blocker
@@ -31,7 +30,6 @@ from engines.views.decide import Decision, deciding, go, on_cloud_time, reason_f
 from engines.views.fleet import automation_silence
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
 from portal.audit.origin import Origin
 from portal.http import PortalRequest, vary_on_htmx
@@ -256,25 +254,53 @@ def about(request: PortalRequest, proposal: Proposal) -> dict[str, Any]:
     return {"about": f"Asked by {proposal.requested_by}", "details": "cloud_time/_proposal.html", "facts": facts}
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_htmx
 def settle(request: PortalRequest, pk: str) -> HttpResponse:
     """Say of an unclear purchase whether it was charged, or of a difference what became of it, and how one knows."""
-    found = operation_for(request, pk)
-    form, applied = ReasonForm(request.POST), request.POST.get("applied")
-    if not form.is_valid() or applied not in ("yes", "no"):
-        messages.warning(request, "Say whether it was charged, and how you know. Nothing was changed.")
-        return go(request, reverse("operation", args=[found.pk]))
-    if must_confirm(request):
-        messages.warning(request, "Nothing was done: confirm that it is you first. What you have entered stays.")
-        return go(request, f"{reverse('operation', args=[found.pk])}?{urlencode(form.cleaned_data)}")
-    try:
-        by = Decider(request.user, Origin.of(request), form.cleaned_data["reason"])
-        resolve(found, applied=applied == "yes", by=by)
-    except OwnWord as refused:
-        messages.warning(request, str(refused))
-    except (Moved, ValueError):
-        messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
-    return go(request, reverse("operation", args=[found.pk]))
+    found, applied = operation_for(request, pk), request.POST.get("applied", request.GET.get("applied"))
+    if applied not in ("yes", "no"):
+        raise Http404
+    url = reverse("operation", args=[found.pk])
+
+    def carry_out(by: Decider) -> HttpResponse:
+        try:
+            resolve(found, applied=applied == "yes", by=by)
+        except OwnWord as refused:
+            messages.warning(request, str(refused))
+        except (Moved, ValueError):
+            messages.warning(request, "It has moved on meanwhile; nothing was done. This is how it stands now.")
+        return go(request, url)
+
+    words, consequence = said_of(found, applied)
+    asked = Decision(
+        title=f"{words}: {found}",
+        button=words,
+        place=str(found),
+        back=url,
+        about=f"Asked by {found.requested_name}: {found.reason}",
+        consequences=(consequence,),
+        why_not=not_to_settle(request, found) if request.method != "POST" else "",
+        weighs_much=True,
+        kept={"applied": applied},
+    )
+    return deciding(request, asked, EvidenceForm(request.POST if request.method == "POST" else None), carry_out)
+
+
+def said_of(found: Operation, applied: str) -> tuple[str, str]:
+    """Return what a person says who settles it so, and what comes of that."""
+    if found.state != State.NEEDS_ATTENTION:
+        return "It is settled", "What is booked stays as it is. The question is closed."
+    if applied == "yes":
+        return "It was charged", "It is booked in the ledger, and your word is the evidence."
+    words = "Nothing is booked, and it may be asked for again: if it was charged after all, it would be paid twice."
+    return "It was not charged", words
+
+
+def not_to_settle(request: PortalRequest, found: Operation) -> str:
+    if not is_to_settle(found):
+        return f"It stands at “{found.get_state_display()}”, where there is nothing to settle."
+    return own_word(found, request.user)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

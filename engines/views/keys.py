@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from engines import keys as use
 from engines.access import client_for, client_to
 from engines.api import errors
-from engines.api.advice import went_wrong
+from engines.api.advice import said_there, went_wrong
 from engines.forms import KeyForm
 from engines.keys import Examined, abilities, examine
 from portal.accounts.access import may
@@ -143,7 +143,7 @@ def test(request: PortalRequest, key: UUID) -> HttpResponse:
             found = examine(client)
     except (errors.KeyRejected, Sealed) as error:
         flag(row, str(error), errors.answer_of(error))
-        messages.error(request, str(error))
+        messages.error(request, said_there(str(error), "below"))
     except errors.ApiError as error:
         StoredKey.objects.of(request.team).filter(pk=row.pk).update(last_answer=errors.answer_of(error))
         messages.warning(request, f"{error} Nothing is known about the key that was not known before.")

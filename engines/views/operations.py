@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -28,9 +27,9 @@ from engines.paid_clock import Overrun, meanwhile
 from engines.views.decide import Decision, deciding, go, reason_form
 from engines.views.fleet import automation_silence
 from engines.views.operate import STEP_UP
+from engines.views.rent import asked_again
 from portal import clock
 from portal.accounts.access import may
-from portal.accounts.confirmed import must_confirm
 from portal.http import PortalRequest, vary_on_htmx
 from portal.query import chips, links, page_of
 
@@ -127,15 +126,11 @@ def settling(request: PortalRequest, found: Operation) -> dict[str, Any]:
     may_settle = found.verb in MONEY and may(request.membership.role, "cloud-time-resolve")
     entry = LedgerEntry.objects.of(request.team).filter(operation_id=found.pk).first() if found.verb in MONEY else None
     why_not = reconcile.own_word(found, request.user) if may_settle else ""
-    typed = request.GET.get("reason", "")[:500]
-    confirm = must_confirm(request)
     return {
         "is_to_settle": reconcile.is_to_settle(found),
         "entry": entry,
         "may_settle": may_settle,
         "why_not_settle": why_not,
-        "must_confirm": confirm,
-        "settle_reason": typed,
     }
 
 
@@ -242,7 +237,8 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
         and found.extension.may_try_again
         and not next_try(found.extension)
     ):
-        offers.append(("Order again", "engine-create", order_again(found)))
+        url = asked_again(found.new_at_id, order_of(found), retry_of=found.pk)
+        offers.append(("Order again", "engine-create", url))
     role = request.membership
     return [
         {
@@ -254,13 +250,6 @@ def purchase_actions(request: PortalRequest, found: Operation) -> list[dict[str,
         }
         for label, name, url in offers
     ]
-
-
-def order_again(found: Operation) -> str:
-    """Return the address that shows what the same machine costs now, for as many hours."""
-    order = order_of(found)
-    asked = {"connection": found.new_at_id, "offer": order.offer, "name": order.given_name, "hours": order.hours}
-    return f"{reverse('engine-create')}?{urlencode(asked | {'retry_of': found.pk})}"
 
 
 def dialogs(request: PortalRequest, found: Operation) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from engines.models import Batch, Operation, Proposal
 from engines.money import amounts, approve, limits, many
 from engines.money.buy import OrderedAgain, earlier_order, next_try, rent
 from engines.money.offers import Offer, offers
-from engines.money.order import Order, Orders
+from engines.money.order import MACHINES, Order, Orders
 from engines.operations.request import Changed
 from engines.views.extend import UNUSABLE, balance
 from portal import clock
@@ -110,6 +110,12 @@ def columns(request: PortalRequest, sort: str) -> list[dict[str, str]]:
     return shown
 
 
+def asked_again(connection_id: int | None, order: Order, **more: Any) -> str:
+    """Return the address that asks for such a machine as this order was for."""
+    asked = {"connection": connection_id, "offer": order.offer, "name": order.given_name, "hours": order.hours}
+    return f"{reverse('engine-create')}?{urlencode(asked | more, doseq=True)}"
+
+
 def link(connection: Connection | None, offer: Offer) -> str:
     asked = {"connection": connection.pk if connection else "", "offer": offer.id}
     return f"{reverse('engine-create')}?{urlencode(asked)}"
@@ -148,24 +154,44 @@ def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
     if offer is None or not offer.is_available:
         messages.warning(request, wrong.words if wrong else "That machine is not on offer now. Choose another.")
         return redirect(f"{reverse('engine-types')}?connection={key.connection_id}")
-    machine = MachineForm(request.GET if "name" in request.GET else None, team=request.team)
-    earlier = earlier_order(request.GET.get("retry_of", ""), request.team)
-    if earlier and (other := next_try(earlier)):
+    machine = MachineForm(None if is_to_change(request) else request.GET, initial=request.GET.dict(), team=request.team)
+    asked = request.GET.getlist("retry_of")[:MACHINES]
+    earlier = [each for each in (earlier_order(pk, request.team) for pk in asked) if each]
+    if other := next(filter(None, map(next_try, earlier)), None):
         messages.warning(request, "It was ordered again already: this is that order. Nothing was ordered now.")
         return redirect("operation", pk=other.pk)
     if not machine.is_bound or not machine.is_valid():
-        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier}
+        said = {"reason": request.GET.get("reason", "")}
+        context = {"connection": key.connection, "offer": offer, "form": machine, "earlier": earlier, **said}
         return render(request, "creating/machine.html", context)
+    wanted = orders_of(offer, machine.cleaned_data, [str(each.pk) for each in earlier])
+    reason = request.GET.get("reason") or (earlier[0].operation.reason if earlier else "")
+    said = {"order": wanted.sign(key.connection, request.user), "reason": reason}
+    return page(request, key, wanted, OrderForm(initial=said))
+
+
+def orders_of(offer: Offer, said: dict[str, Any], tries: list[str]) -> Orders:
+    """Return orders as they were filled in. More machines than failed, or fewer, are no second try of those."""
     facts = {
         name: getattr(offer, name) for name in ("cloud", "region", "instance_type", "rental_type", "hardware", "price")
     }
-    number = machine.cleaned_data["number"]
-    # Several machines are no second try of one.
-    retry_of = str(earlier.pk) if earlier and number == 1 else ""
-    one = Order.new(machine.cleaned_data["name"], hours=machine.cleaned_data["hours"], retry_of=retry_of, **facts)
-    signed = Orders(one, number).sign(key.connection, request.user)
-    said = {"order": signed, "reason": earlier.operation.reason if earlier else ""}
-    return page(request, key, Orders(one, number), OrderForm(initial=said))
+    number = said["number"]
+    tries = tries if len(tries) == number else []
+    retry_of = tries[0] if tries and number == 1 else ""
+    one = Order.new(said["name"], hours=said["hours"], retry_of=retry_of, **facts)
+    return Orders(one, number, tuple(tries) if number > 1 else ())
+
+
+def is_to_change(request: PortalRequest) -> bool:
+    """Say whether name and hours are still to be filled in, or to be changed, rather than what they cost shown."""
+    return "name" not in request.GET or "change" in request.GET
+
+
+def back(key: StoredKey, wanted: Orders, form: OrderForm) -> str:
+    """Return the address where what was asked for can be changed: all that was typed is there."""
+    tries = wanted.tries or wanted.one.retry_of
+    kept = {"number": wanted.number, "retry_of": tries, "reason": form["reason"].value() or ""}
+    return asked_again(key.connection_id, wanted.one, **kept, change=1)
 
 
 def page(
@@ -182,6 +208,7 @@ def page(
         "approval": limits.needs_approval(request.team, wanted.cost),
         "why_not": why_not(request, key) or over(request, wanted),
         "must_confirm": must_confirm(request),
+        "back": back(key, wanted, form),
         **balance(key, wanted.cost),
         **extra,
     }

@@ -75,7 +75,7 @@ TABLE: dict[str, dict[str, Who]] = {
     "cloud-time-approve": {"GET": MONEY, "POST": MONEY},
     "cloud-time-reject": {"GET": MONEY, "POST": MONEY},
     "cloud-time-cancel": {"GET": MONEY, "POST": MONEY},
-    "cloud-time-resolve": {"POST": MONEY},
+    "cloud-time-resolve": {"GET": MONEY, "POST": MONEY},
     "cloud-time-freeze": {"GET": MONEY, "POST": MONEY},
     "cloud-time-limits": {"GET": MONEY, "POST": MONEY},  # the view holds Billing to the ceiling
     "cloud-time-ceiling": {"GET": ADMINS, "POST": ADMINS},

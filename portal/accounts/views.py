@@ -84,6 +84,7 @@ ABILITIES = {
         ("cloud-time-reject", "POST"),
         ("cloud-time-cancel", "GET"),
         ("cloud-time-cancel", "POST"),
+        ("cloud-time-resolve", "GET"),
         ("cloud-time-resolve", "POST"),
         ("cloud-time-freeze", "GET"),
         ("cloud-time-freeze", "POST"),

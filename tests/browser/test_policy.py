@@ -110,7 +110,7 @@ def money(world, visitor):
     visitor.decide("/cloud-time/", f"/cloud-time/{world.second.pk}/approve/")
     visitor.decide(f"/operations/{world.cancellable.pk}/", f"/cloud-time/{world.cancellable.pk}/cancel/")
     path = f"/cloud-time/{world.unclear.pk}/resolve/"
-    visitor.send(f"/operations/{world.unclear.pk}/", path, button="no", reason="Their list, entry 4711")
+    visitor.decide(f"/operations/{world.unclear.pk}/", f"{path}?applied=no")
     for _ in ("stop", "go on"):
         visitor.decide("/cloud-time/", "/cloud-time/freeze/")
     visitor.decide("/cloud-time/", "/cloud-time/limits/", user_day="400")

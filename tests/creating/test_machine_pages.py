@@ -233,6 +233,29 @@ def test_over_a_limit_the_page_says_so_and_orders_nothing(browser, acme):
     assert Operation.objects.count() == 0
 
 
+def test_back_from_a_refused_order_all_that_was_typed_is_there(browser, acme):
+    form = form_of(cost(browser, name="render <1>", hours="3.5"), reason="client X & Y")
+    Limits.objects.create(team=acme, operation_hours=Decimal(2))
+    refused = browser.post(URL, form)
+    assert refused.status_code == 409
+    changing = browser.get(html.unescape(re.search(r'class="btn" href="([^"]+)">Back', refused.content.decode())[1]))
+    shown = changing.content.decode()
+    said = dict(re.findall(r'<input type="\w+" name="(\w+)" value="([^"]*)"', shown))
+    asked = {name: html.unescape(value) for name, value in said.items() if name != "csrfmiddlewaretoken"}
+    assert (asked["name"], asked["hours"], asked["number"]) == ("render <1>", "3.50", "1")
+    page = browser.get(URL, asked | {"hours": "2"})
+    assert (page.context["order"].given_name, page.context["order"].hours) == ("render <1>", 2)
+    assert "client X &amp; Y</textarea>" in page.content.decode()
+
+
+def test_back_from_an_order_that_is_tried_again_it_stays_linked(browser, acme):
+    browser.post(URL, form_of(cost(browser)))
+    first = ended()
+    page = browser.get(again(browser, first))
+    Freeze.objects.create(team=acme, at=timezone.now(), by="Bill", reason="audit")
+    assert f"retry_of={first.pk}" in browser.post(URL, form_of(page)).context["back"]
+
+
 def test_frozen_it_says_so(browser, acme):
     form = form_of(cost(browser))
     Freeze.objects.create(team=acme, at=timezone.now(), by="Bill", reason="audit")

@@ -1,14 +1,16 @@
 """Several machines of a kind are one decision and one sum; each is an order of its own, and sent once."""
 
+import html
 import re
 
 import pytest
 
+from engines.bulk import outcomes
 from engines.controlplane.models import Engine as TheirEngine
 from engines.enums import Verb
 from engines.models import Batch, Operation
 from engines.money import limits, many
-from engines.money.models import Freeze, Limits, Proposal
+from engines.money.models import Extension, Freeze, Limits, Proposal
 from engines.money.reconcile import own_word
 from engines.operations.moves import Decider
 from portal import clock as clocks
@@ -199,10 +201,113 @@ def test_one_without_an_answer_is_not_sent_again_and_counts_as_spent(browser, wi
     assert limits.spent(acme, clocks.now()) == 3 * EACH
 
 
-def test_what_failed_is_not_offered_for_another_try(browser):
+def failing(browser, *names, state="failed", outcome="not_sent"):
+    """Order three; of those named, say how they ended."""
     order(browser)
-    Operation.objects.update(state="failed", next_at=None)
-    assert "failed again" not in words(browser.get(f"/batches/{Batch.objects.get().pk}/"))
+    batch = Batch.objects.get()
+    rows = Operation.objects.filter(batch=batch)
+    for name in names:
+        one = rows.get(engine_name__startswith=f"{name}-")
+        Operation.objects.filter(pk=one.pk).update(state=state, next_at=None)
+        Extension.objects.filter(pk=one.pk).update(outcome=outcome)
+    return batch
+
+
+def again(browser, batch):
+    page = browser.get(f"/batches/{batch.pk}/").content.decode()
+    link = re.search(r'href="([^"]+)">(?:<svg.*?</svg>)?Try the \d that failed again', page)
+    return html.unescape(link[1]) if link else ""
+
+
+@pytest.mark.parametrize("outcome", ["", "ambiguous", "unused", "resolved_applied"])
+def test_what_may_have_been_charged_is_not_offered_for_another_try(browser, outcome):
+    assert again(browser, failing(browser, "burst-1", outcome=outcome)) == ""
+
+
+@pytest.mark.parametrize("state", ["unknown", "needs_attention", "working"])
+def test_nor_is_what_is_open(browser, state):
+    assert again(browser, failing(browser, "burst-1", state=state)) == ""
+
+
+def test_those_that_failed_are_ordered_again_as_they_were_and_each_is_linked(browser):
+    first = failing(browser, "burst-1", "burst-3")
+    page = browser.get(again(browser, first))
+    assert (page.context["orders"].number, page.context["order"].hours) == (2, 3)
+    assert "more room</textarea>" in page.content.decode()
+    browser.post(URL, form_of(page))
+    second = Batch.objects.get(retry_of=first)
+    linked = second.operations.values_list("engine_name", "retry_of__engine_name", "extension__retry_of")
+    pairs = sorted((name[:7], earlier[:7]) for name, earlier, _ in linked)
+    assert pairs == [("burst-1", "burst-1"), ("burst-2", "burst-3")]
+    assert {pk for *_, pk in linked} == set(first.operations.filter(state="failed").values_list("pk", flat=True))
+    assert f"/batches/{second.pk}/" in browser.get(f"/batches/{first.pk}/").content.decode()
+
+
+def test_one_that_failed_is_ordered_again_as_one(browser):
+    first = failing(browser, "burst-2")
+    browser.post(URL, form_of(browser.get(again(browser, first))))
+    made = Operation.objects.get(batch=None)
+    assert (made.retry_of.batch, made.engine_name[:8]) == (first, "burst-2-")
+
+
+def test_what_failed_is_ordered_again_once(browser):
+    first = failing(browser, "burst-1", "burst-2")
+    link = again(browser, first)
+    one, other = (form_of(browser.get(link)) for _ in range(2))
+    browser.post(URL, one)
+    answer = browser.post(URL, other)
+    assert answer.status_code == 409
+    assert "It was ordered again already, by Ada: Create burst-" in words(answer)
+    assert (Batch.objects.count(), Operation.objects.count()) == (2, 5)
+    assert again(browser, first) == ""
+    assert browser.get(link)["Location"].startswith("/operations/")
+
+
+def test_of_two_approvals_to_order_them_again_one_is_carried_out(browser, acme, bill):
+    first = failing(browser, "burst-1", "burst-2")
+    Limits.objects.create(team=acme, approval_cost=1)
+    for form in [form_of(browser.get(again(browser, first))) for _ in range(2)]:
+        browser.post(URL, form)
+    lost = []
+    for batch in Batch.objects.filter(retry_of=first):
+        waiting = many.waiting(batch, clocks.now())
+        lost.append(many.approve_all(waiting, many.digest(waiting), by=Decider(bill, ORIGIN), now=clocks.now()))
+    assert [len(each) for each in lost] == [0, 2]
+    assert Operation.objects.filter(retry_of__batch=first).count() == 2
+
+
+def test_more_or_fewer_machines_are_no_other_try_of_those_that_failed(browser):
+    first = failing(browser, "burst-1", "burst-2")
+    page = browser.get(again(browser, first).replace("number=2", "number=3"))
+    browser.post(URL, form_of(page))
+    assert not Operation.objects.exclude(retry_of=None).exists()
+
+
+def test_back_from_a_refused_order_of_several_it_is_about_those_that_failed(browser, acme):
+    page = browser.get(again(browser, failing(browser, "burst-1", "burst-2")))
+    Freeze.objects.create(team=acme, at=clocks.now(), by="Bill", reason="audit")
+    changing = browser.get(browser.post(URL, form_of(page)).context["back"])
+    assert changing.content.decode().count('name="retry_of"') == 2
+    assert 'name="number" value="2"' in changing.content.decode()
+
+
+def test_what_was_taken_back_by_a_person_is_not_offered_for_another_try(browser):
+    order(browser)
+    batch = Batch.objects.get()
+    browser.post(f"/batches/{batch.pk}/stop/", {"reason": "not needed"})
+    assert outcomes(batch) == {"cancelled": 3}
+    assert again(browser, batch) == ""
+
+
+def test_what_a_limit_stopped_is(browser, wire, acme):
+    order(browser)
+    Limits.objects.create(team=acme, operation_hours=1)
+    for _ in range(3):
+        sweep()
+    batch = Batch.objects.get()
+    assert outcomes(batch) == {"cancelled": 3}
+    Limits.objects.all().delete()
+    assert browser.get(again(browser, batch)).context["orders"].number == 3
 
 
 def test_the_log_has_the_batch_and_each_order(browser):

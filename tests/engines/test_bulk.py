@@ -10,7 +10,7 @@ from engines.bulk import outcomes
 from engines.enums import State
 from engines.models import Batch, Engine, Operation
 from engines.operations import turns
-from engines.operations.moves import Decider, move_all
+from engines.operations.moves import Decider, move, move_all
 from engines.operations.send import send
 from portal import clock
 from portal.audit.models import Entry
@@ -424,6 +424,34 @@ def test_in_turns_a_pool_too_small_for_the_guard_needs_a_word_and_goes_one_at_a_
     assert outcomes(batch) == {"succeeded": running}
 
 
+MIXED = "Take engines of so small a pool, or that many at once, not in turns<"
+
+
+@pytest.mark.parametrize(
+    ("many", "pace", "label", "complaint"),
+    [
+        ("", "turns", "Take engines of so small a pool<", "engines of so small a pool may go"),
+        ("", "all", "Take engines of so small a pool<", "this many may go at once"),
+        ("&all=1", "turns", MIXED, "engines of so small a pool may go"),
+        ("&all=1", "all", MIXED, "this many may go at once"),
+    ],
+)
+def test_the_word_for_a_small_pool_says_what_happens_in_turns_and_at_once(
+    olgas, fleet, acme_connection, many, pace, label, complaint
+):
+    read(acme_connection, _gpu(1), _gpu(2))
+    answer = ask(olgas, "?uid=gpu_1&uid=gpu_2" + many, verb="update", version="stable", pace=pace)
+    assert label in answer.content.decode()
+    assert answer.context["form"].errors == {
+        "despite": [f"Say that {complaint}, or take only as many as the guard allows."]
+    }
+
+
+def test_where_only_going_at_once_needs_a_word_it_says_so(olgas, fleet):
+    assert "Take that many at once, not in turns<" in olgas.get(f"/engines/many/update/{everyone()}").content.decode()
+    assert "Take that many at once<" in olgas.get(f"/engines/many/drain/{everyone()}").content.decode()
+
+
 def test_in_turns_the_word_for_a_small_pool_is_none_for_a_large_one(olgas, fleet, acme_connection):
     read(acme_connection, _gpu(1))
     batch_of(olgas, everyone() + "&uid=gpu_1", verb="update", version="stable", pace="turns", despite="on")
@@ -489,6 +517,15 @@ def test_what_failed_is_tried_again_in_a_batch_that_names_the_first(olgas, fleet
     assert all(each.retry_of == first.operations.get(engine=each.engine) for each in second.operations.all())
     assert set(second.operations.values_list("engine__uid", flat=True)) == {"eng_0", "eng_1"}
     assert f"/batches/{second.pk}/" in olgas.get(f"/batches/{first.pk}/").content.decode()
+
+
+def test_what_was_given_up_is_tried_again_and_what_a_person_stopped_is_not(olgas, fleet, olga):
+    first = batch_of(olgas, few(0, 1, 2))
+    given_up, stopped = (first.operations.get(engine__uid=uid) for uid in ("eng_0", "eng_1"))
+    move(given_up, State.CANCELLED, now=NOW, note="The key is gone. Nothing was sent.")
+    move(stopped, State.CANCELLED, now=NOW, by=Decider(olga, Origin(), "not this one"))
+    second = batch_of(olgas, f"?retry={first.pk}")
+    assert [each.retry_of for each in second.operations.all()] == [given_up]
 
 
 def test_a_batch_of_another_team_is_not_tried_again(olgas, client_of, mallory, fleet):

@@ -397,6 +397,27 @@ def test_a_stop_of_many_takes_its_place_too(draining, ask, adas):
     assert (state_of(draining), state_of(queued)) == (State.SUPERSEDED, State.SUPERSEDED)
 
 
+def test_a_stop_of_many_names_what_it_takes_the_place_of(draining, ask, adas, acme_connection):
+    ask("rename", WEEK | {"name": "gpu-9"})
+    read(acme_connection, dto(uid="eng_2", name="gpu-8"))
+    page = adas.get("/engines/many/stop/?uid=eng_1&uid=eng_2").content.decode()
+    note = " ".join(re.sub(r"<[^>]+>", " ", page.split("This takes the place of")[1].split("</ul>")[0]).split())
+    assert note.startswith("2 operations.")
+    name = draining.engine.name
+    found = re.findall(r"(\S+): ([a-z ]+) , asked by (\w+)", note)
+    assert found == [(name, "drain", "Olga"), (name, "queued rename", "Olga")]
+    assert draining.reason in note
+
+
+def test_a_stop_of_one_of_many_that_ended_meanwhile_is_agreed_to_anew(draining, adas):
+    page = adas.get("/engines/many/stop/?uid=eng_1")
+    put(draining, "succeeded")
+    answer = adas.post("/engines/many/stop/?uid=eng_1", form(page, typed="stop 1", despite="on"))
+    assert answer.status_code == 422
+    assert "with the drain that" in answer.content.decode()
+    assert not Operation.objects.filter(verb="stop").exists()
+
+
 def test_a_stop_of_many_leaves_what_is_queued_where_the_first_is_sent_in_that_moment(
     draining, queued, adas, monkeypatch
 ):

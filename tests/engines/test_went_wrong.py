@@ -114,6 +114,18 @@ def test_a_key_that_it_refuses_has_both_on_its_card(unread, olgas):
 # Keys
 
 
+@pytest.mark.parametrize("refusal", [(401, "unauthorized"), (403, "forbidden"), (403, "insufficient_scope")])
+def test_the_keys_page_sends_nobody_to_the_keys_page(olgas, api, olgas_key, acme_connection, refusal):
+    api.trouble["GET /me"] = refusal
+    tested = olgas.post(f"/keys/{olgas_key.pk}/test/", follow=True)
+    assert "Store another key below, then try again." in words(tested)
+    prefix = f"c{acme_connection.pk}"
+    sent = {"connection": acme_connection.pk, f"{prefix}-label": "mine", f"{prefix}-secret": "inf_fresh"}
+    entered = olgas.post("/keys/", sent)
+    assert "Store another key here, then try again." in words(entered)
+    assert [answer for answer in (tested, entered) if "Keys page" in words(answer)] == []
+
+
 def test_a_key_that_was_entered_in_vain_says_why(olgas, api, acme_connection):
     trouble(api, "GET /me")
     prefix = f"c{acme_connection.pk}"

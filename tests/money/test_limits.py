@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import threading
 from copy import copy
 from datetime import timedelta
@@ -297,6 +298,12 @@ def test_why_it_was_approved_is_on_the_timeline_and_in_the_log(proposal, client,
     told = Operation.objects.get().moments.values_list("text", "reason")
     assert list(told) == [("Asked by Bill: render", ""), ("Approved by Ada.", "it is for X")]
     assert Entry.objects.get(action="cloudtime.approved").reason == "it is for X"
+
+
+def test_what_was_approved_says_once_on_its_timeline_that_it_is_requested(proposal, client_of, ada, clock):
+    operation = approving(proposal, ada, clock)
+    timeline = client_of(ada).get(f"/operations/{operation.pk}/").content.decode().split('class="timeline"')[1]
+    assert re.findall("<strong>(.*?)</strong>", timeline.split("</ol>")[0]) == ["Requested", "Approved by Ada."]
 
 
 def test_why_it_was_rejected_is_shown_and_in_the_log(proposal, client_of, ada, bill):

@@ -174,11 +174,45 @@ def said_of(browser, operation, applied="no", reason="not in their list"):
 
 def test_who_signed_in_long_ago_settles_nothing(confirmed, bill, unclear):
     browser = confirmed(bill, ago=601)
-    assert "Confirm that it is you first." in browser.get(f"/operations/{unclear.pk}/").content.decode()
-    page = browser.get(said_of(browser, unclear)["Location"]).content.decode()
-    assert "Nothing was done: confirm that it is you first." in page
-    assert 'value="not in their list"' in page  # nothing that was typed is lost
+    dialog = browser.get(f"/cloud-time/{unclear.pk}/resolve/?applied=no")
+    assert "Confirm that it is you first." in dialog.content.decode()
+    answer = said_of(browser, unclear)
+    assert answer.status_code == 409
+    assert "Nothing was done: confirm that it is you first." in answer.content.decode()
+    assert "not in their list</textarea>" in answer.content.decode()  # nothing that was typed is lost
     assert fresh(unclear).state == "needs_attention"
+
+
+def test_without_a_reason_the_question_is_asked_again_at_its_field(client_of, bill, unclear):
+    browser = client_of(bill)
+    answer = said_of(browser, unclear, reason="  ")
+    assert answer.status_code == 422
+    assert answer.context["form"].errors == {"reason": ["This field is required."]}
+    assert '<input type="hidden" name="applied" value="no">' in answer.content.decode()
+    assert fresh(unclear).state == "needs_attention"
+
+
+@pytest.mark.parametrize(
+    ("applied", "consequence"), [("yes", "booked in the ledger"), ("no", "it would be paid twice")]
+)
+def test_each_answer_has_a_dialog_that_says_what_comes_of_it(client_of, bill, unclear, applied, consequence):
+    browser = client_of(bill)
+    path = f"/cloud-time/{unclear.pk}/resolve/?applied={applied}"
+    assert f'href="{path}"' in browser.get(f"/operations/{unclear.pk}/").content.decode()
+    assert consequence in words(browser.get(path))
+
+
+def test_an_answer_that_there_is_not_is_no_page(client_of, bill, unclear):
+    browser = client_of(bill)
+    assert browser.get(f"/cloud-time/{unclear.pk}/resolve/").status_code == 404
+    assert said_of(browser, unclear, "perhaps").status_code == 404
+    assert fresh(unclear).state == "needs_attention"
+
+
+def test_where_nothing_is_to_settle_the_dialog_says_so(client_of, bill, asked):
+    page = client_of(bill).get(f"/cloud-time/{asked.pk}/resolve/?applied=yes")
+    assert "where there is nothing to settle" in page.content.decode()
+    assert b'type="submit"' not in page.content.split(b"dialog-foot")[1].split(b"</form>")[0]
 
 
 def test_above_the_approval_limit_somebody_else_settles_it(client_of, bill, ada, unclear, acme):

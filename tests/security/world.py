@@ -307,6 +307,8 @@ class World:
         """What an address is about beside its path: engines that are chosen, or a place for a new one."""
         if name.startswith("bulk-"):
             return f"?uid={self.cloud_uid if name == 'bulk-extend' else self.uid}"
+        if name == "cloud-time-resolve":
+            return "?applied=no"
         if name == "engine-new-waiting":
             return f"?connection={self.connection.pk}&name=gpu"
         return ""
@@ -318,7 +320,6 @@ class World:
             return said | {"digest": ""}
         forms = {
             "cloud-time-approve": said | {"digest": self.proposal.digest},
-            "cloud-time-resolve": said | {"applied": "no"},
             "keys": {"connection": self.connection.pk},
             "member-role": {"role": "operator"},
             "invite": {"email": f"another@{self.slug}.example", "role": "viewer"},
