@@ -278,22 +278,48 @@ def test_a_freeze_is_audited_and_holds(client_of, bill, bills_key, engine, acme)
     assert Freeze.objects.of(acme).get().by == "Bill"
     assert Entry.objects.get(action="cloudtime.frozen").reason == "budget is gone"
     assert "Nothing can be bought." in words(browser.get(URL))
-    browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    lift(browser)
     assert Freeze.objects.count() == 0
+
+
+def lift(browser):
+    """What the dialog sends that lets spending go on."""
+    page = browser.get("/cloud-time/freeze/").content.decode()
+    form = {"reason": "new month", "lift": re.search(r'name="lift" value="([^"]+)"', page).group(1)}
+    return form, browser.post("/cloud-time/freeze/", form)
+
+
+def test_a_form_that_lifted_one_freeze_does_not_lift_the_next(client_of, ada, bill, acme):
+    client_of(bill).post("/cloud-time/freeze/", {"reason": "budget is gone"})
+    old, _ = lift(client_of(ada))
+    client_of(ada).post("/cloud-time/freeze/", old)
+    client_of(bill).post("/cloud-time/freeze/", {"reason": "a stolen key"})
+    page = client_of(ada).post("/cloud-time/freeze/", old, follow=True)
+    assert Freeze.objects.of(acme).get().reason == "a stolen key"
+    assert "It stays frozen" in words(page)
+    assert Entry.objects.filter(action="cloudtime.thawed").count() == 1
+
+
+def test_why_spending_is_frozen_ends_as_a_sentence(acme, clock):
+    frozen = Freeze(team=acme, at=NOON, by="Ada", reason="the budget is gone.")
+    assert str(frozen).endswith("by Ada: the budget is gone.")
+    frozen.reason = "the budget is gone"
+    assert str(frozen).endswith("by Ada: the budget is gone.")
 
 
 def test_a_freeze_needs_no_fresh_sign_in_and_its_end_does(confirmed, bill, acme):
     browser = confirmed(bill, ago=601)
     browser.post("/cloud-time/freeze/", {"reason": "budget is gone"})
-    answer = browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    _, answer = lift(browser)
     assert (answer.status_code, "new month</textarea>" in answer.content.decode()) == (409, True)
     assert Freeze.objects.of(acme).exists()
 
 
 def test_a_team_cannot_lift_the_freeze_of_everybody(client_of, ada, acme, clock):
     Freeze.objects.create(team=None, at=NOON, by="the operator", reason="incident")
-    client_of(ada).post("/cloud-time/freeze/", {"reason": "please", "lift": "yes"})
-    assert Freeze.objects.count() == 1
+    browser, everybodys = client_of(ada), str(Freeze.objects.get().pk)
+    browser.post("/cloud-time/freeze/", {"reason": "please", "lift": everybodys})
+    assert Freeze.objects.get().team is None
 
 
 def test_limits_are_set_in_dollars_and_audited(client_of, ada, acme, clock):
