@@ -40,8 +40,28 @@ def test_what_ends_first_is_on_top(client_of, bill, fleet):
 
 def test_it_warns_an_hour_six_hours_and_a_day_before(client_of, bill, fleet):
     warnings = client_of(bill).get(URL).context["warnings"]
-    named = [(each["within"], [engine.uid for engine in each["engines"]]) for each in warnings]
-    assert named == [("1 hour", ["eng_2"]), ("6 hours", ["eng_1"]), ("24 hours", ["eng_3"])]
+    named = [(each["words"], [engine.uid for engine in each["engines"]]) for each in warnings]
+    assert named == [
+        ("Ends within 1 hour", ["eng_2"]),
+        ("Ends within 6 hours", ["eng_1"]),
+        ("Ends within 24 hours", ["eng_3"]),
+    ]
+
+
+def test_a_purchase_says_until_when_it_is_sent_and_nothing_of_a_deadline_once_it_was(client_of, victor, asked, api):
+    page = f"/operations/{asked.pk}/"
+    assert re.search("Sent within .* or nothing is bought", words(client_of(victor).get(page)))
+    sweep()
+    shown = words(client_of(victor).get(page))
+    assert "Deadline" not in shown
+    assert "or nothing is bought" not in shown
+
+
+def test_what_is_past_its_end_is_not_said_to_end_soon(client_of, bill, fleet, clock):
+    clock.advance(hours=1)
+    shown = words(client_of(bill).get(URL))
+    assert "Paid time is over: eng_2" in shown
+    assert "Ends within 1 hour" not in shown
 
 
 def test_each_engine_says_what_more_would_cost(client_of, bill, bills_key, fleet):
