@@ -255,10 +255,18 @@ def test_until_so_soon_that_more_is_bought_it_shows_the_end_that_is_bought(brows
     ("limit", "said"), [("operation_hours", "At most 2 hours"), ("user_day", "This costs $7.50. You may spend")]
 )
 def test_what_is_over_a_limit_is_said_before_anything_is_written(browser, acme, limit, said):
-    Limits.objects.create(team=acme, **{limit: 2})
+    Limits.objects.create(team=acme, **{limit: 2, "approval_cost": 1})
     page = open_dialog(browser)
     assert f"Not possible now. {said}" in words(page)
     assert 'name="reason"' not in page.content.decode()
+    assert "second person" not in words(page)
+
+
+@pytest.mark.parametrize("ask", ["hours=200", "hours=none"])
+def test_what_was_written_outlasts_a_choice_that_cannot_be_bought(browser, ask):
+    page = browser.get(f"{URL}?{ask}&reason=for+client+X", headers={"HX-Request": "true"}).content.decode()
+    assert 'id="id_reason" name="reason" value="for client X"' in page
+    assert '<button type="submit" class="btn btn-primary"' not in page
 
 
 def test_what_was_typed_and_cannot_be_bought_stays_in_the_field(browser):
