@@ -130,11 +130,11 @@ def _kind(reply: Reply, facts: dict[str, Any], detail: str, *, known: bool) -> A
             return NoAnswer("The Engines API gave up waiting for our request (408).", **facts)
         case 429:
             wait = retry_after(reply.headers)
-            return ApiBusy(f"The Engines API asks us to slow down (429). {_later(wait)}", retry_after=wait, **facts)
+            return ApiBusy(f"The Engines API asks us to slow down (429). {later(wait)}", retry_after=wait, **facts)
         case status if status >= 500:
             wait = retry_after(reply.headers)
             said = f": {detail}" if detail else ""
-            return ApiBusy(f"The Engines API has trouble ({status}){said}. {_later(wait)}", retry_after=wait, **facts)
+            return ApiBusy(f"The Engines API has trouble ({status}){said}. {later(wait)}", retry_after=wait, **facts)
     named = ", ".join(filter(None, [str(facts["status"]), facts["code"]]))
     return Refused(f"The Engines API refused the request ({named}): {detail or 'it gave no reason'}.", **facts)
 
@@ -146,7 +146,7 @@ def _forbidden(facts: dict[str, Any], detail: str) -> str:
     return f"The Engines API does not let this key do that (403){said}. Enter another key on the Keys page."
 
 
-def _later(wait: float | None) -> str:
+def later(wait: float | None) -> str:
     return f"Try again in {max(1, round(wait))} s." if wait is not None else "Try again later."
 
 

@@ -131,18 +131,25 @@ def wanted(proposal: Proposal) -> Quote | Order:
     return kind.of(proposal.pk, proposal.parameters)
 
 
-def why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> str:
-    """Say why this person cannot approve what was `shown`; "" if they can."""
+def over(proposal: Proposal, now: datetime) -> str:
+    """Say how it ended without a purchase, or that it is bought; "" while it waits."""
     if proposal.state != Proposal.State.WAITING:
         return f"It is {proposal.get_state_display().lower()}."
+    if now > proposal.expires_at:
+        return "It was not approved within 30 minutes. Ask again."
+    return ""
+
+
+def why_not(proposal: Proposal, shown: str, approver: User, now: datetime) -> str:
+    """Say why this person cannot approve what was `shown`; "" if they can."""
+    if ended := over(proposal, now):
+        return ended
     if approver.pk == proposal.requested_by_id:
         return "Who asks cannot approve: somebody else must."
     if approver.unproven_since:  # it may be the account of who asks
         return "Nobody has vouched that your address is yours, so you cannot be the second person: see Team."
     if proposal.requested_by.unproven_since:  # it may be the approver's own
         return f"Nobody has vouched that the address of {proposal.requested_by} is theirs: see Team."
-    if now > proposal.expires_at:
-        return "It was not approved within 30 minutes. Ask again."
     if not shown or not proposal.digest == shown == digest(proposal):
         return "It is not what was shown to you. Nothing was bought."
     if proposal.key is None:

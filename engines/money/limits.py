@@ -52,11 +52,18 @@ def freeze(team: Team, by: Decider, now: datetime) -> None:
 
 
 @transaction.atomic
-def thaw(team: Team, by: Decider) -> None:
-    """Let the team's spending go on. A freeze of everybody stays."""
-    if Freeze.objects.filter(team=team).delete()[0]:
+def thaw(team: Team, by: Decider, shown: str) -> bool:
+    """Let the team's spending go on, unless its freeze is another than the one `shown`; return whether it does.
+
+    A freeze of everybody stays.
+    """
+    held = Freeze.objects.filter(team=team).first()
+    if held and str(held.pk) != shown:
+        return False
+    if held and held.delete()[0]:
         record(team=team, actor=by.user, action="cloudtime.thawed", target=team, origin=by.origin, reason=by.reason)
         publish(team.pk, "cloudtime")
+    return True
 
 
 def check(

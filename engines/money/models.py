@@ -189,7 +189,7 @@ class Freeze(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Spending is frozen since {self.at:%Y-%m-%d %H:%M} UTC by {self.by}: {self.reason}"
+        return f"Spending is frozen since {self.at:%Y-%m-%d %H:%M} UTC by {self.by}: {self.reason.rstrip('. ')}."
 
 
 class Proposal(models.Model):

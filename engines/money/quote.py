@@ -31,6 +31,11 @@ class Quote:
     retry_of: str = ""  # the operation that is tried again
 
     @property
+    def end(self) -> datetime:
+        """Until when it is paid then: the target or later, by the rounding of hours and the least that is sold."""
+        return amounts.after(self.threshold, self.hours)
+
+    @property
     def cost(self) -> int:
         """In microcents."""
         return amounts.cost(self.price, self.hours)
@@ -82,12 +87,13 @@ class Quote:
         return signing.dumps([str(self.id), about, self.parameters(), facts(Verb.EXTEND, engine)], salt=SALT)
 
     @classmethod
-    def read(cls, signed: str, engine: Engine, user: User) -> tuple[Self, Facts]:
-        """Return it, and what the dialog showed of the engine.
+    def read(cls, signed: str, engine: Engine, user: User, max_age: int | None = MINUTES * 60) -> tuple[Self, Facts]:
+        """Return it, and what the dialog showed of the engine. `max_age` is in seconds.
 
-        Raises signing.BadSignature if it was altered, is too old, or was made for something or somebody else.
+        Raises signing.BadSignature if it was altered or made for something or somebody else, and SignatureExpired,
+        which is one too, if it is too old.
         """
-        id, about, parameters, seen = signing.loads(signed, salt=SALT, max_age=MINUTES * 60)
+        id, about, parameters, seen = signing.loads(signed, salt=SALT, max_age=max_age)
         if about != [engine.team_id, engine.pk, user.pk]:
             raise signing.BadSignature("The form was made for another engine or person.")
         return cls.of(uuid.UUID(id), parameters), seen

@@ -15,6 +15,7 @@ from django.db.models import F
 from engines import snapshots
 from engines.access import client_for
 from engines.api import errors
+from engines.api.decode import later
 from engines.api.errors import answer_of
 from engines.enums import State
 from engines.models import Operation
@@ -203,5 +204,7 @@ def _if_unchanged(operation: Operation, error: errors.ApiError, end: Callable[[]
 
 
 def _unknown(error: errors.ApiError) -> End:
-    note = f"{error} Whether it was charged is being checked. Do not ask again."
+    # Whoever runs a purchase again pays twice: what the error advises is not for here.
+    said = str(error).removesuffix(later(error.retry_after)).rstrip()
+    note = f"{said} Whether it was charged is being checked. Do not ask again."
     return End(State.UNKNOWN, None, note, answer=answer_of(error))

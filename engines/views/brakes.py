@@ -26,11 +26,13 @@ from portal.live.bus import publish
 def freeze(request: PortalRequest) -> HttpResponse:
     """Stop all spending of the team from now on, or let it go on. The freeze of everybody is not the team's."""
     held = limits.freeze_of(request.team)
-    lift = request.POST.get("lift") == "yes" if request.method == "POST" else bool(held and held.team_id)
+    # The one that was shown: a form of before must not undo what somebody has stopped since.
+    lift = request.POST.get("lift", "") if request.method == "POST" else str(held.pk) if held and held.team_id else ""
 
     def carry_out(by: Decider) -> HttpResponse:
         if lift:
-            limits.thaw(request.team, by)
+            if not limits.thaw(request.team, by, lift):
+                messages.warning(request, "It stays frozen: this is another freeze than the one that you were shown.")
         else:
             limits.freeze(request.team, by, clock.now())
         return go(request, reverse("cloud-time"))
@@ -41,7 +43,7 @@ def freeze(request: PortalRequest) -> HttpResponse:
             button="Let spending go on",
             about=str(held or ""),
             weighs_much=True,  # stopping is for anybody, at once
-            kept={"lift": "yes"},
+            kept={"lift": lift},
         )
     else:
         asked = on_cloud_time(
@@ -65,7 +67,8 @@ def set_limits(request: PortalRequest) -> HttpResponse:
         up_to = "up to the ceiling of each limit" if held["ceiling"] else "lower, and none higher"
         words = f"You may set them {up_to}: an Admin decides that."
     form = limits_form(request, limits.limits_of(request.team), **held)
-    asked = on_cloud_time(title="Limits", button="Save the limits", about=words, weighs_much=True)
+    kept = seen(request, limits.limits_of(request.team))
+    asked = on_cloud_time(title="Limits", button="Save the limits", about=words, weighs_much=True, kept=kept)
     return deciding(request, asked, form, lambda by: amend(request, form, by, Limits, "cloudtime.limits"))
 
 
@@ -80,7 +83,10 @@ def set_ceiling(request: PortalRequest) -> HttpResponse:
     words = "How far Billing may set each limit."
     if ceiling is None:
         words += " None is set: Billing may lower limits, and raise none."
-    asked = on_cloud_time(title="Ceiling of the limits", button="Save the ceiling", about=words, weighs_much=True)
+    kept = seen(request, ceiling)
+    asked = on_cloud_time(
+        title="Ceiling of the limits", button="Save the ceiling", about=words, weighs_much=True, kept=kept
+    )
     return deciding(request, asked, form, lambda by: amend(request, form, by, Ceiling, "cloudtime.ceiling"))
 
 
@@ -101,11 +107,24 @@ def bounds(request: PortalRequest) -> dict[str, Any]:
     return {"current": limits.limits_of(request.team), "ceiling": limits.ceiling_of(request.team)}
 
 
+def seen(request: PortalRequest, row: Limits | Ceiling | None) -> dict[str, str]:
+    """Return what the form was filled from, as a hidden field."""
+    return {"seen": request.POST.get("seen", marks(row))}
+
+
+def marks(row: Limits | Ceiling | None) -> str:
+    return " ".join(shown(row).values()) if row else "none"
+
+
 def amend(
     request: PortalRequest, form: LimitsForm, by: Decider, kind: type[Limits] | type[Ceiling], action: str
 ) -> HttpResponse:
     earlier = kind.objects.of(request.team).first() or (Limits(team=request.team) if kind is Limits else None)
     before = shown(earlier) if earlier else {}
+    # A form of before must not undo what somebody has lowered since; sent twice, it has just done what it says.
+    if marks(earlier) not in (request.POST.get("seen", marks(earlier)), marks(kind(**form.amounts()))):
+        messages.warning(request, "Somebody has changed them since you opened this. Nothing was saved: look again.")
+        return go(request, reverse("cloud-time"))
     after = shown(kind.objects.of(request.team).update_or_create(team=request.team, defaults=form.amounts())[0])
     facts: dict[str, Any] = {"reason": by.reason, "before": before, "after": after}
     record(team=request.team, actor=by.user, action=action, target=request.team, origin=by.origin, **facts)

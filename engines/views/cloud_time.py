@@ -1,5 +1,6 @@
 """The cloud time page: which engine's paid time ends when, what more would cost, and what was spent by whom."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -39,7 +40,7 @@ from portal.vault.models import Connection
 PAGE = 25
 CHECKS = 50
 LOOKED_BACK = timedelta(days=31)
-REJECTED = timedelta(days=1)  # so long it is shown
+NOT_BOUGHT = timedelta(days=1)  # so long it is shown
 LAST = datetime.max.replace(tzinfo=UTC)
 LATE = timedelta(minutes=5)  # after that, an unknown answer is said aloud
 
@@ -73,12 +74,12 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
     rows = engine_rows(request, now)
     context = {
         "rows": rows,
-        "warnings": warnings(rows),
+        "warnings": warnings(rows, now),
         "zone": zone,
         "page": links(page, request.GET),
         "bad_cursor": bad_cursor,
         "proposals": proposals(request, now),
-        "rejected": rejected(request, now),
+        "not_bought": not_bought(request, now),
         "unclear": unclear(request, now),
         "checks": checks(request),
         "coverage": coverage(request.team, now),
@@ -125,13 +126,18 @@ def row_of(engine: Engine, bought: int, operation: Operation | None, now: dateti
     )
 
 
-def warnings(rows: list[Row]) -> list[dict[str, Any]]:
-    """Return one warning for each band that has engines in it."""
-    found = []
-    for _, colour, words in BANDS:
-        if names := [row.engine for row in rows if row.tone == colour and row.engine.status not in amounts.OVER]:
-            found.append({"tone": colour, "within": words, "engines": names})
-    return found
+def warnings(rows: list[Row], now: datetime) -> list[dict[str, Any]]:
+    """Return one warning for what is past its end, and one for each band that has engines in it."""
+    named = defaultdict(list)
+    for row in rows:
+        if row.ends and row.tone and row.engine.status not in amounts.OVER:
+            named["over" if row.ends <= now else row.tone].append(row.engine)
+    words = {"over": "Paid time is over", **{colour: f"Ends within {within}" for _, colour, within in BANDS}}
+    return [
+        {"tone": "bad" if name == "over" else name, "words": said, "engines": named[name]}
+        for name, said in words.items()
+        if named[name]
+    ]
 
 
 def tiles(request: PortalRequest, now: datetime) -> list[tuple[str, str, str]]:
@@ -158,10 +164,12 @@ def proposals(request: PortalRequest, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def rejected(request: PortalRequest, now: datetime) -> list[Proposal]:
-    """Return what was rejected of late: who asked for it reads here why."""
-    rows = Proposal.objects.of(request.team).filter(state=Proposal.State.REJECTED, decided_at__gt=now - REJECTED)
-    return list(rows.select_related("engine", "requested_by", "decided_by").order_by("-decided_at")[:PAGE])
+def not_bought(request: PortalRequest, now: datetime) -> list[Proposal]:
+    """Return what was rejected of late, or not approved in time: who asked for it reads here why."""
+    rejected = Q(state=Proposal.State.REJECTED, decided_at__gt=now - NOT_BOUGHT)
+    late = Q(state=Proposal.State.WAITING, expires_at__lte=now, expires_at__gt=now - NOT_BOUGHT)
+    rows = Proposal.objects.of(request.team).filter(rejected | late)
+    return list(rows.select_related("engine", "requested_by", "decided_by").order_by("-at")[:PAGE])
 
 
 def unclear(request: PortalRequest, now: datetime) -> list[Operation]:

@@ -25,7 +25,7 @@ from engines.money.buy import buy
 from engines.money.forms import PurchaseForm
 from engines.money.quote import Quote
 from engines.operations.request import Busy, Changed
-from engines.seen import differences, facts
+from engines.seen import Facts, differences, facts
 from engines.snapshots import STALE_AFTER, seen_at
 from portal import clock
 from portal.accounts.confirmed import must_confirm
@@ -50,7 +50,7 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
         return dialog(request, engine, PurchaseForm(initial={"reason": request.GET.get("reason", "")}))
     form = PurchaseForm(request.POST)
     try:
-        quote, seen = Quote.read(request.POST.get("quote", ""), engine, request.user)
+        quote, seen = asked_for(request, engine)
     except (signing.BadSignature, ValueError, TypeError, KeyError):
         _refused(request, engine, UNUSABLE)
         return dialog(request, engine, form, status=422, problem=UNUSABLE)
@@ -68,6 +68,21 @@ def extend(request: PortalRequest, uid: str) -> HttpResponse:
     return confirm(request, engine, form, quote)
 
 
+def asked_for(request: PortalRequest, engine: Engine) -> tuple[Quote, Facts]:
+    """Return what the form asks for, and what its dialog showed.
+
+    One that is too old is believed only of what it has asked for already: then it leads there, and buys nothing.
+    """
+    signed = request.POST.get("quote", "")
+    try:
+        return Quote.read(signed, engine, request.user)
+    except signing.SignatureExpired:
+        quote, seen = Quote.read(signed, engine, request.user, max_age=None)
+        if not _sent_before(request, quote):
+            raise
+        return quote, seen
+
+
 def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Quote) -> HttpResponse:
     """Record the purchase, or ask a second person for it. The same form sent twice leads to the same page."""
     key, reason = key_of(request, engine.connection), form.cleaned_data["reason"]
@@ -82,10 +97,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
     }
     try:
         if approve.is_for_two(quote, request.team):
-            approve.propose(quote, reason, **asked)
-            messages.success(
-                request, f"{amounts.dollars(quote.cost)} needs a second person: ask somebody to approve it."
-            )
+            _say(request, approve.propose(quote, reason, **asked), quote)
             return _go(request, reverse("cloud-time"))
         operation = buy(quote, reason, **asked)
     except (limits.Frozen, limits.OverLimit) as refused:
@@ -94,11 +106,17 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
     except Busy as busy:
         return dialog(request, engine, form, status=409, confirmed=quote, why_not=str(busy))
     except Changed:
-        words = "This form was sent before with other words. Close it and open it again."
-        _refused(request, engine, words)
-        return dialog(request, engine, form, status=422, problem=words)
+        _refused(request, engine, "This form was sent before with other words.")
+        return dialog(request, engine, form, status=422, sent_before=_made(request, quote))
     messages.success(request, f"{amounts.dollars(quote.cost)} for {engine.name} is on its way.")
     return _go(request, reverse("operation", args=[operation.pk]))
+
+
+def _say(request: PortalRequest, proposal: Proposal, quote: Quote) -> None:
+    if over := approve.over(proposal, clock.now()):  # an old form, sent again
+        messages.warning(request, f"{proposal}: {over} Nothing was bought.")
+    else:
+        messages.success(request, f"{amounts.dollars(quote.cost)} needs a second person: ask somebody to approve it.")
 
 
 def _go(request: PortalRequest, url: str) -> HttpResponse:
@@ -106,8 +124,14 @@ def _go(request: PortalRequest, url: str) -> HttpResponse:
 
 
 def _sent_before(request: PortalRequest, quote: Quote) -> bool:
-    made = Operation.objects.of(request.team).filter(pk=quote.id)
-    return made.exists() or Proposal.objects.of(request.team).filter(pk=quote.id).exists()
+    return bool(_made(request, quote))
+
+
+def _made(request: PortalRequest, quote: Quote) -> str:
+    """Return the address of what the form has asked for already; "" if nothing."""
+    if Operation.objects.of(request.team).filter(pk=quote.id).exists():
+        return reverse("operation", args=[quote.id])
+    return reverse("cloud-time") if Proposal.objects.of(request.team).filter(pk=quote.id).exists() else ""
 
 
 def _refused(request: PortalRequest, engine: Engine, why: str) -> None:
@@ -128,6 +152,17 @@ def refusal(request: PortalRequest, engine: Engine) -> str:
     refused = why_not(Verb.EXTEND, engine, role=request.membership.role, key=key, opened=opened)
     freeze = limits.freeze_of(request.team)
     return refused or (str(freeze) if freeze else "")
+
+
+def over(request: PortalRequest, engine: Engine, quote: Quote | None) -> str:
+    """Say which limit it is over; "" if none. What counts is asked again when it is confirmed, and when it is sent."""
+    if quote is None:
+        return ""
+    try:
+        limits.check(request.team, request.user.pk, engine, quote.hours, quote.cost, clock.now())
+    except (limits.OverLimit, limits.Frozen) as refused:
+        return str(refused)
+    return ""
 
 
 def dialog(
@@ -160,7 +195,7 @@ def dialog(
         "limits": limits.limits_of(request.team),
         "approval": approval,
         "must_confirm": approval and must_confirm(request),
-        "why_not": "" if request.method == "POST" else refusal(request, engine),
+        "why_not": "" if request.method == "POST" else refusal(request, engine) or over(request, engine, quote),
         **money(key_of(request, engine.connection), paid, quote),
         **extra,
     }

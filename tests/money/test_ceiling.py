@@ -1,5 +1,7 @@
 """Billing changes limits up to the ceiling that an admin sets; the server holds it, whatever the page sends."""
 
+import re
+
 import pytest
 
 from engines.money import limits
@@ -61,6 +63,22 @@ def test_a_limit_above_the_ceiling_may_stay_and_not_grow(acme, ada, bill, client
     set_limits(client_of(bill), team_day="1000", user_day="100")
     assert (team_day(acme), limits.limits_of(acme).user_day) == (1000, 100 * 10**8)
     assert "An Admin sets the ceiling" in set_limits(client_of(bill), team_day="1001")
+
+
+def test_a_form_of_before_does_not_raise_what_was_lowered_since(acme, ada, bill, client_of):
+    page = client_of(ada).get("/cloud-time/limits/").content.decode()
+    seen = re.search(r'name="seen" value="([^"]+)"', page).group(1)
+    set_limits(client_of(bill), team_day="10")
+    assert "Somebody has changed them" in set_limits(client_of(ada), seen=seen, operation_hours="24")
+    assert team_day(acme) == 10
+
+
+def test_a_form_that_is_sent_twice_is_saved(acme, ada, client_of):
+    page = client_of(ada).get("/cloud-time/limits/").content.decode()
+    form = {"seen": re.search(r'name="seen" value="([^"]+)"', page).group(1), "team_day": "10"}
+    for _ in range(2):
+        assert "Saved." in set_limits(client_of(ada), **form)
+    assert team_day(acme) == 10
 
 
 def test_no_ceiling_holds_an_admin(acme, ada, client_of):

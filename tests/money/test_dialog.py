@@ -94,8 +94,35 @@ def test_e3_confirmed_again_after_it_was_bought_leads_to_the_same_page(browser, 
 def test_e3_the_same_form_with_other_words_is_refused(browser):
     form = form_of(open_dialog(browser))
     browser.post(URL, form)
-    assert browser.post(URL, form | {"reason": "something else"}).status_code == 422
+    page = browser.post(URL, form | {"reason": "something else"})
+    assert page.status_code == 422
     assert Operation.objects.count() == 1
+    # "Nothing was bought" would be a lie, and have it bought once more.
+    assert "Nothing was bought." not in words(page)
+    assert f'<a href="/operations/{Operation.objects.get().pk}/">See what became of it</a>' in page.content.decode()
+
+
+def test_e3_a_form_of_long_ago_that_was_sent_in_time_leads_to_what_it_bought(browser, api):
+    with time_machine.travel(NOON, tick=False):
+        form = form_of(open_dialog(browser))
+        first = browser.post(URL, form)
+    sweep()
+    with time_machine.travel(NOON + timedelta(minutes=16), tick=False):
+        again = browser.post(URL, form)
+    assert again["Location"] == first["Location"]
+    sweep()
+    assert (Operation.objects.count(), len(api.charges)) == (1, 1)
+
+
+def test_e3_a_form_of_long_ago_buys_nothing_with_other_words_either(browser, api):
+    with time_machine.travel(NOON, tick=False):
+        form = form_of(open_dialog(browser))
+        browser.post(URL, form)
+    sweep()
+    with time_machine.travel(NOON + timedelta(minutes=16), tick=False):
+        page = browser.post(URL, form | {"reason": "something else"})
+    assert (page.status_code, "See what became of it" in words(page)) == (422, True)
+    assert (Operation.objects.count(), len(api.charges)) == (1, 1)
 
 
 def test_e4_altered_hours_are_refused_and_recorded(browser, api):
@@ -214,6 +241,32 @@ def test_until_an_own_date_and_time_is_on_the_viewers_clock_with_utc_beside(brow
     for part in ("13.50 h at $2.50", "Tue 24 Nov 07:30 CET", "That is 2026-11-24 06:30:00 UTC.", "Europe/Berlin"):
         assert part in shown
     assert 'type="datetime-local" id="until-at" name="until" value="2026-11-24T07:30"' in page.content.decode()
+
+
+def test_until_so_soon_that_more_is_bought_it_shows_the_end_that_is_bought(browser, api):
+    page = open_dialog(browser, "?until=2026-11-23T17:03")  # three minutes more; a quarter of an hour is the least
+    assert "Then until Mon 23 Nov 17:15 UTC 2026-11-23 17:15:00 UTC" in words(page)
+    browser.post(URL, form_of(page))
+    sweep()
+    assert f"{api.ends('eng_1'):%H:%M}" == "17:15"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [("operation_hours", "At most 2 hours"), ("user_day", "This costs $7.50. You may spend")]
+)
+def test_what_is_over_a_limit_is_said_before_anything_is_written(browser, acme, limit, said):
+    Limits.objects.create(team=acme, **{limit: 2, "approval_cost": 1})
+    page = open_dialog(browser)
+    assert f"Not possible now. {said}" in words(page)
+    assert 'name="reason"' not in page.content.decode()
+    assert "second person" not in words(page)
+
+
+@pytest.mark.parametrize("ask", ["hours=200", "hours=none"])
+def test_what_was_written_outlasts_a_choice_that_cannot_be_bought(browser, ask):
+    page = browser.get(f"{URL}?{ask}&reason=for+client+X", headers={"HX-Request": "true"}).content.decode()
+    assert 'id="id_reason" name="reason" value="for client X"' in page
+    assert '<button type="submit" class="btn btn-primary"' not in page
 
 
 def test_what_was_typed_and_cannot_be_bought_stays_in_the_field(browser):

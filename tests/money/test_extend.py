@@ -186,6 +186,14 @@ def test_no_answer_and_no_effect_is_not_applied_once_it_has_settled(asked, api, 
     assert len(done.extension.unchanged) >= 3
 
 
+@pytest.mark.parametrize("headers", [(), [("Retry-After", "7")]], ids=["later", "in seconds"])
+def test_nobody_is_told_to_try_again_while_it_is_unknown(asked, api, clock, headers):
+    api.faults = [("status", 503, "overloaded", True, headers)]
+    note = run(asked).note
+    assert "has trouble (503): overloaded <b>. Whether it was charged is being checked. Do not ask again." in note
+    settle(clock, asked, minutes=2)
+
+
 FAULTS_WITH_EFFECT = {
     "E18 500": ("status", 500, "x", True),
     "E18 502": ("status", 502, "provider_unclear", True),

@@ -333,6 +333,25 @@ def test_a_dialog_that_showed_something_else_approves_nothing(proposal, client, 
     assert Operation.objects.count() == 0
 
 
+def test_what_was_not_approved_in_time_is_said_to_who_asked(proposal, client_of, bill, clock):
+    clock.advance(minutes=31)
+    page = client_of(bill).get("/cloud-time/").content.decode()
+    assert "Extend eng_1, asked by Bill, was not approved within 30 minutes" in page
+    assert "asks for $7.50" not in page
+    clock.advance(days=1)
+    assert "was not approved" not in client_of(bill).get("/cloud-time/").content.decode()
+
+
+def test_a_form_whose_purchase_was_rejected_does_not_send_for_a_second_person(proposal, engine, client_of, bill, ada):
+    form = {"quote": approve.wanted(proposal).sign(engine, bill), "reason": proposal.reason}
+    again = client_of(bill).post(f"/engines/{engine.uid}/extend/", form, follow=True).content.decode()
+    assert "needs a second person" in again
+    approve.reject(proposal, by=Decider(ada, ORIGIN, "too much"), now=NOON)
+    again = client_of(bill).post(f"/engines/{engine.uid}/extend/", form, follow=True).content.decode()
+    assert "Extend eng_1: It is rejected. Nothing was bought." in again
+    assert "needs a second person" not in again
+
+
 def test_a_rejected_purchase_cannot_be_approved(proposal, ada, bill, clock):
     approve.reject(proposal, by=Decider(bill, ORIGIN, "too much"), now=NOON)
     with pytest.raises(approve.NotApproved, match="rejected"):

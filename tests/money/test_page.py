@@ -40,8 +40,28 @@ def test_what_ends_first_is_on_top(client_of, bill, fleet):
 
 def test_it_warns_an_hour_six_hours_and_a_day_before(client_of, bill, fleet):
     warnings = client_of(bill).get(URL).context["warnings"]
-    named = [(each["within"], [engine.uid for engine in each["engines"]]) for each in warnings]
-    assert named == [("1 hour", ["eng_2"]), ("6 hours", ["eng_1"]), ("24 hours", ["eng_3"])]
+    named = [(each["words"], [engine.uid for engine in each["engines"]]) for each in warnings]
+    assert named == [
+        ("Ends within 1 hour", ["eng_2"]),
+        ("Ends within 6 hours", ["eng_1"]),
+        ("Ends within 24 hours", ["eng_3"]),
+    ]
+
+
+def test_a_purchase_says_until_when_it_is_sent_and_nothing_of_a_deadline_once_it_was(client_of, victor, asked, api):
+    page = f"/operations/{asked.pk}/"
+    assert re.search("Sent within .* or nothing is bought", words(client_of(victor).get(page)))
+    sweep()
+    shown = words(client_of(victor).get(page))
+    assert "Deadline" not in shown
+    assert "or nothing is bought" not in shown
+
+
+def test_what_is_past_its_end_is_not_said_to_end_soon(client_of, bill, fleet, clock):
+    clock.advance(hours=1)
+    shown = words(client_of(bill).get(URL))
+    assert "Paid time is over: eng_2" in shown
+    assert "Ends within 1 hour" not in shown
 
 
 def test_each_engine_says_what_more_would_cost(client_of, bill, bills_key, fleet):
@@ -312,22 +332,48 @@ def test_a_freeze_is_audited_and_holds(client_of, bill, bills_key, engine, acme)
     assert Freeze.objects.of(acme).get().by == "Bill"
     assert Entry.objects.get(action="cloudtime.frozen").reason == "budget is gone"
     assert "Nothing can be bought." in words(browser.get(URL))
-    browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    lift(browser)
     assert Freeze.objects.count() == 0
+
+
+def lift(browser):
+    """What the dialog sends that lets spending go on."""
+    page = browser.get("/cloud-time/freeze/").content.decode()
+    form = {"reason": "new month", "lift": re.search(r'name="lift" value="([^"]+)"', page).group(1)}
+    return form, browser.post("/cloud-time/freeze/", form)
+
+
+def test_a_form_that_lifted_one_freeze_does_not_lift_the_next(client_of, ada, bill, acme):
+    client_of(bill).post("/cloud-time/freeze/", {"reason": "budget is gone"})
+    old, _ = lift(client_of(ada))
+    client_of(ada).post("/cloud-time/freeze/", old)
+    client_of(bill).post("/cloud-time/freeze/", {"reason": "a stolen key"})
+    page = client_of(ada).post("/cloud-time/freeze/", old, follow=True)
+    assert Freeze.objects.of(acme).get().reason == "a stolen key"
+    assert "It stays frozen" in words(page)
+    assert Entry.objects.filter(action="cloudtime.thawed").count() == 1
+
+
+def test_why_spending_is_frozen_ends_as_a_sentence(acme, clock):
+    frozen = Freeze(team=acme, at=NOON, by="Ada", reason="the budget is gone.")
+    assert str(frozen).endswith("by Ada: the budget is gone.")
+    frozen.reason = "the budget is gone"
+    assert str(frozen).endswith("by Ada: the budget is gone.")
 
 
 def test_a_freeze_needs_no_fresh_sign_in_and_its_end_does(confirmed, bill, acme):
     browser = confirmed(bill, ago=601)
     browser.post("/cloud-time/freeze/", {"reason": "budget is gone"})
-    answer = browser.post("/cloud-time/freeze/", {"reason": "new month", "lift": "yes"})
+    _, answer = lift(browser)
     assert (answer.status_code, "new month</textarea>" in answer.content.decode()) == (409, True)
     assert Freeze.objects.of(acme).exists()
 
 
 def test_a_team_cannot_lift_the_freeze_of_everybody(client_of, ada, acme, clock):
     Freeze.objects.create(team=None, at=NOON, by="the operator", reason="incident")
-    client_of(ada).post("/cloud-time/freeze/", {"reason": "please", "lift": "yes"})
-    assert Freeze.objects.count() == 1
+    browser, everybodys = client_of(ada), str(Freeze.objects.get().pk)
+    browser.post("/cloud-time/freeze/", {"reason": "please", "lift": everybodys})
+    assert Freeze.objects.get().team is None
 
 
 def test_limits_are_set_in_dollars_and_audited(client_of, ada, acme, clock):
