@@ -23,6 +23,7 @@ from engines.money import amounts, approve, choices, limits
 from engines.money.amounts import PaidTime
 from engines.money.buy import buy
 from engines.money.forms import PurchaseForm
+from engines.money.order import Order
 from engines.money.quote import Quote
 from engines.operations.request import Busy, Changed
 from engines.seen import Facts, differences, facts
@@ -97,7 +98,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
     }
     try:
         if approve.is_for_two(quote, request.team):
-            _say(request, approve.propose(quote, reason, **asked), quote)
+            say_proposed(request, approve.propose(quote, reason, **asked), quote)
             return _go(request, reverse("cloud-time"))
         operation = buy(quote, reason, **asked)
     except (limits.Frozen, limits.OverLimit) as refused:
@@ -112,7 +113,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
     return _go(request, reverse("operation", args=[operation.pk]))
 
 
-def _say(request: PortalRequest, proposal: Proposal, quote: Quote) -> None:
+def say_proposed(request: PortalRequest, proposal: Proposal, quote: Quote | Order) -> None:
     if over := approve.over(proposal, clock.now()):  # an old form, sent again
         messages.warning(request, f"{proposal}: {over} Nothing was bought.")
     else:

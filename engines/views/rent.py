@@ -21,7 +21,7 @@ from engines.money.buy import OrderedAgain, earlier_order, next_try, rent
 from engines.money.offers import Offer, offers
 from engines.money.order import MACHINES, Order, Orders
 from engines.operations.request import Changed
-from engines.views.extend import UNUSABLE, balance
+from engines.views.extend import UNUSABLE, balance, say_proposed
 from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
@@ -131,7 +131,7 @@ def order(request: PortalRequest) -> HttpResponse:
         return asking(request, key)
     form = OrderForm(request.POST)
     try:
-        wanted = Orders.read(request.POST.get("order", ""), connection, request.user)
+        wanted = ordered(request, connection)
     except (signing.BadSignature, ValueError, TypeError, KeyError):
         refused(request, connection, UNUSABLE)
         messages.warning(
@@ -140,11 +140,26 @@ def order(request: PortalRequest) -> HttpResponse:
         return redirect(f"{reverse('engine-types')}?connection={connection.pk}")
     if not form.is_valid():
         return page(request, key, wanted, form, status=422)
-    if not sent_before(request, wanted) and (problem := why_not(request, key)):
+    if not made(request, wanted) and (problem := why_not(request, key)):
         return page(request, key, wanted, form, status=409, why_not=problem)
-    if not sent_before(request, wanted) and must_confirm(request):
+    if not made(request, wanted) and must_confirm(request):
         return page(request, key, wanted, form, status=409, confirm_refused=True)
     return confirm(request, key, wanted, form)
+
+
+def ordered(request: PortalRequest, connection: Connection) -> Orders:
+    """Return what the form asks for.
+
+    One that is too old is believed only of what it has asked for already: then it leads there, and orders nothing.
+    """
+    signed = request.POST.get("order", "")
+    try:
+        return Orders.read(signed, connection, request.user)
+    except signing.SignatureExpired:
+        wanted = Orders.read(signed, connection, request.user, max_age=None)
+        if not made(request, wanted):
+            raise
+        return wanted
 
 
 def asking(request: PortalRequest, key: StoredKey) -> HttpResponse:
@@ -212,7 +227,8 @@ def page(
         **balance(key, wanted.cost),
         **extra,
     }
-    return render(request, "creating/order.html", context, status=status)
+    closed = context["why_not"] or context.get("sent_before")  # the form can not be sent again
+    return render(request, "creating/order.html", context | {"closed": closed}, status=status)
 
 
 def why_not(request: PortalRequest, key: StoredKey) -> str:
@@ -235,8 +251,12 @@ def over(request: PortalRequest, wanted: Orders) -> str:
     return ""
 
 
-def sent_before(request: PortalRequest, wanted: Orders) -> bool:
-    return any(kind.objects.of(request.team).filter(pk=wanted.id).exists() for kind in (Operation, Proposal, Batch))
+def made(request: PortalRequest, wanted: Orders) -> str:
+    """Return the address of what the form has asked for already; "" if nothing."""
+    for kind, page in ((Operation, "operation"), (Batch, "batch")):
+        if kind.objects.of(request.team).filter(pk=wanted.id).exists():
+            return reverse(page, args=[wanted.id])
+    return reverse("cloud-time") if Proposal.objects.of(request.team).filter(pk=wanted.id).exists() else ""
 
 
 def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderForm) -> HttpResponse:
@@ -246,18 +266,17 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderF
     try:
         if wanted.number > 1:
             to = redirect("batch", pk=many.rent_all(wanted, reason, **asked).pk)
-        elif waits := approve.is_for_two(wanted.one, request.team):
-            approve.propose(wanted.one, reason, engine=None, **asked)
-            to = redirect("cloud-time")
+        elif approve.is_for_two(wanted.one, request.team):
+            say_proposed(request, approve.propose(wanted.one, reason, engine=None, **asked), wanted.one)
+            return redirect("cloud-time")
         else:
             to = redirect("operation", pk=rent(wanted.one, reason, **asked).pk)
     except (limits.Frozen, limits.OverLimit, OrderedAgain) as refusal:
         refused(request, key.connection, str(refusal))
         return page(request, key, wanted, form, status=409, why_not=str(refusal))
     except Changed:
-        words = "This form was sent before with other words. Choose again."
-        refused(request, key.connection, words)
-        return page(request, key, wanted, form, status=422, why_not=words)
+        refused(request, key.connection, "This form was sent before with other words.")
+        return page(request, key, wanted, form, status=422, why_not="", sent_before=made(request, wanted))
     if waits:
         messages.success(request, f"{amounts.dollars(wanted.cost)} needs a second person: ask somebody to approve it.")
     else:

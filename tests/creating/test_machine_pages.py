@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from engines.controlplane import keys
 from engines.controlplane.providers.base import Unclear
-from engines.models import Operation
+from engines.models import Operation, Proposal
 from engines.money.approve import approve
 from engines.money.buy import OrderedAgain
 from engines.money.models import MAY_TRY_AGAIN, Extension, Freeze, Limits, Outcome, Proposal
@@ -193,7 +193,9 @@ def test_confirmed_twice_it_is_one_operation(browser):
 def test_the_same_form_with_other_words_is_refused(browser):
     form = form_of(cost(browser))
     browser.post(URL, form)
-    assert browser.post(URL, form | {"reason": "something else"}).status_code == 422
+    answer = browser.post(URL, form | {"reason": "something else"})
+    assert (answer.status_code, answer.context["sent_before"]) == (422, f"/operations/{Operation.objects.get().pk}/")
+    assert 'type="submit" class="btn btn-primary"' not in answer.content.decode()
     assert Operation.objects.count() == 1
 
 
@@ -208,6 +210,24 @@ def test_a_form_of_a_quarter_of_an_hour_ago_orders_nothing(browser):
     form = form_of(cost(browser))
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
         browser.post(URL, form)
+    assert Operation.objects.count() == 0
+
+
+def test_a_form_of_a_quarter_of_an_hour_ago_leads_to_what_it_ordered(browser):
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        again = browser.post(URL, form)
+    assert again["Location"] == f"/operations/{Operation.objects.get().pk}/"
+
+
+def test_one_that_asked_for_approval_too_long_ago_says_that_nothing_was_bought(browser, acme):
+    Limits.objects.create(team=acme, approval_cost=1)
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    Proposal.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    again = browser.post(URL, form, follow=True)
+    assert "It was not approved within 30 minutes. Ask again. Nothing was bought." in words(again)
     assert Operation.objects.count() == 0
 
 
