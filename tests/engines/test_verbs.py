@@ -297,7 +297,7 @@ def test_a_stop_whose_engine_was_started_anew_before_it_was_seen_stopped_asks_a_
     assert after(asked(Verb.STOP, online=True), state, status="running") == State.NEEDS_ATTENTION
 
 
-def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
+def test_d9_an_engine_that_went_offline_since_is_not_stopped(api, asked):
     operation = asked(Verb.STOP, online=True)
     api.engines["eng_1"] = dto(status="disconnected")
     send(str(operation.pk), NOW)
