@@ -30,7 +30,7 @@ AWAY = "The engine is not connected: its machine may be restarting."
 class Restart(Behaviour):
     verb = Verb.RESTART
     icon = "refresh"
-    matters = ("status", "tasks", "cut")
+    matters = ("status", "tasks", "cut", "process")
     for_many = takes = gives_back = needs_wire = True
 
     def refusal(self, engine: Engine) -> str:

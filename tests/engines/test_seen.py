@@ -67,6 +67,7 @@ CHANGES = [
     ("update", {}, {"busy": ["t1", "t2", "t3"]}, MORE),
     ("update", {}, {"engine_version": "v3"}, "It ran v1.0.0 when you opened this; now it runs v3."),
     ("restart", {}, {"status": "disconnected"}, STATUS),
+    ("restart", {"boot_id": "a"}, {"boot_id": "b"}, "it was started again meanwhile."),
     ("restart", {}, {"busy": ["task_1", "task_9"]}, "Other tasks run on it now than when you looked."),
     ("stop", {}, {"status": "disconnected"}, STATUS),
     ("stop", {}, {"busy": ["t1", "t2", "t3"]}, MORE),
