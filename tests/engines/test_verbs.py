@@ -237,6 +237,19 @@ def test_a_restart_that_nobody_saw_is_a_persons_business(asked, later):
     assert after(operation, "accepted", status="running", at=at, **MACHINE) == State.NEEDS_ATTENTION
 
 
+# Delete
+
+
+@pytest.mark.parametrize(("status", "sends"), [("stopped", 1), ("running", 0)])
+def test_an_engine_that_is_back_at_work_is_not_deleted_by_a_second_try(api, asked, status, sends):
+    operation = put(asked(Verb.DELETE), "requested", next_at=NOW)
+    api.engines["eng_1"] = dto(status=status, busy=["task_1"] if status == "running" else [])
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == (State.ACCEPTED if sends else State.FAILED)
+    assert len(api.sent("DELETE", "/engines/eng_1")) == sends
+
+
 # Stop
 
 
