@@ -9,7 +9,6 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from django.db import connections, transaction
-from django.db.backends.utils import CursorWrapper
 
 from engines.controlplane.models import DATABASE, atomic
 
@@ -60,17 +59,14 @@ def lengthen_log() -> None:
     if connection.vendor != "sqlite":
         return
     with connection.cursor() as cursor:
-        length = _pragma(cursor, "wal_autocheckpoint") * _pragma(cursor, "page_size")
+        (pages,) = cursor.execute("PRAGMA wal_autocheckpoint").fetchone()
+        (size,) = cursor.execute("PRAGMA page_size").fetchone()
         with atomic():
             # So much that it does not fit into memory; taken back, it leaves the file as long as it is.
             cursor.execute("CREATE TABLE filling (bytes BLOB)")
-            cursor.execute("INSERT INTO filling VALUES (zeroblob(%s))", [length])
+            cursor.execute("INSERT INTO filling VALUES (zeroblob(%s))", [pages * size])
             transaction.set_rollback(True, using=DATABASE)
         cursor.execute("PRAGMA user_version = 1")  # a commit, which writes all of it to the disk
-
-
-def _pragma(cursor: CursorWrapper, name: str) -> int:
-    return int(cursor.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _tidy(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
