@@ -96,8 +96,8 @@ class Plan:
     @property
     def cut(self) -> list[Engine]:
         """The engines whose tasks would not be finished: those that cannot be asked to finish anything."""
-        behaviour = VERBS[self.verb]
-        return [each for each in self.running if behaviour.finishes_tasks and behaviour.cuts(each)]
+        cuts = VERBS[self.verb].cuts
+        return [each for each in self.running if each.status == EngineStatus.DISCONNECTED and cuts(each)]
 
     @property
     def marks(self) -> dict[int, str]:

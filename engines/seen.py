@@ -28,6 +28,7 @@ def facts(verb: Verb, engine: Engine) -> Facts:
         "tasks": lambda: len(running),
         "cut": lambda: hashlib.sha256("\n".join(running).encode()).hexdigest()[:16] if may_be_cut else "",
         "version": lambda: engine.version,
+        "process": lambda: engine.wire.get("boot_id") or "",
         "name": lambda: engine.name,
         "price": lambda: paid.price if paid else 0,  # cents an hour
         "ends": lambda: paid.threshold.isoformat() if paid else "",
@@ -55,6 +56,8 @@ def _sentence(name: str, was: Any, now: Any, zone: tzinfo) -> str:
             return "Other tasks run on it now than when you looked."
         case "version":
             return f"It ran {was or 'an unknown version'} when you opened this; now it runs {now or 'an unknown one'}."
+        case "process":
+            return "Another process of it answers than when you opened this: it was started again meanwhile."
         case "name":
             return f"It was called {was} when you opened this; now it is called {now}."
         case "price":

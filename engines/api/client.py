@@ -199,9 +199,13 @@ class EnginesClient:
         """Have the API take a key no more. Raises Refused (404) if it knows no such key."""
         self._retried(lambda: self._call("DELETE", f"{KEYS}/{_segment(uid)}"), _unsent)
 
-    def restart(self, uid: str) -> wire.Engine | None:
-        """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API."""
-        return self._engine(uid, self._call("POST", f"{_path(uid)}/restart", engine=True))
+    def restart(self, uid: str, *, only_if_connected: bool = False) -> wire.Engine | None:
+        """Have the engine's machine restarted. Sent once: not repeated even where nothing reached the API.
+
+        `only_if_connected`: as for `stop`.
+        """
+        headers = {wire.ONLY_IF_CONNECTED: "true"} if only_if_connected else None
+        return self._engine(uid, self._call("POST", f"{_path(uid)}/restart", engine=True, headers=headers))
 
     def _ask(
         self, uid: str, verb: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None

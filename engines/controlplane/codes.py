@@ -83,7 +83,7 @@ OWN: dict[str, tuple[Known, ...]] = {
     "update_engine": (OFFLINE, CONFLICT),
     "extend_engine": ((400, "validation_error"), (400, "extend_failed"), PAYMENT, CONFLICT, UNCLEAR),
     "stop_engine": (OFFLINE, CONFLICT),
-    "restart_engine": (CONFLICT, (409, "restart_unsupported")),
+    "restart_engine": (OFFLINE, CONFLICT, (409, "restart_unsupported")),
     "transfer_engine": (CONFLICT,),
     "get_releases": ((502, "releases_unavailable"),),
     "cancel_task": ((409, "invalid_transition"),),

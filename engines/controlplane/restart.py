@@ -15,8 +15,12 @@ from engines.controlplane.problems import Problem
 PATIENCE = timedelta(minutes=15)  # for a restarted engine to come back
 
 
-def request(engine_id: str) -> None:
-    """Begin. Again: no change. Raises Problem 409 `restart_unsupported`, `conflict`."""
+def request(engine_id: str, *, only_if_connected: bool = False) -> None:
+    """Begin. Again: no change. Raises Problem 409 `restart_unsupported`, `conflict`.
+
+    `only_if_connected`: raises 409 `engine_offline`, with nothing changed, rather than to cut what may run on an engine
+    that has just lost its connection.
+    """
     with atomic():
         engine = states.locked(engine_id)
         instance = states.instance_of(engine)
@@ -30,6 +34,8 @@ def request(engine_id: str) -> None:
             raise states.busy(engine)
         if instance.tear_down or instance.status != InstanceStatus.ACTIVE:
             raise Problem(409, "conflict", f"The machine is {instance.status}, not active. Nothing was changed.")
+        if only_if_connected and engine.state == EngineState.RUNNING and not engine.online:
+            raise states.offline(engine)
         ended = states.update_ends(engine, "a restart came first")
         if engine.state == EngineState.RUNNING and engine.online:
             states.empty(engine, EngineState.DRAINING, FollowUp.RESTART, **ended)

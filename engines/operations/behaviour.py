@@ -40,7 +40,7 @@ RETRY: dict[Verb, Retry] = {
     Verb.DRAIN: Retry(LEVEL, 5),
     Verb.UPDATE: Retry(LEVEL, 2),  # but it restarts the process
     Verb.STOP: Retry(LEVEL, 2, reads_first=True),  # and final
-    Verb.RESTART: Retry(EDGE, 1),
+    Verb.RESTART: Retry(EDGE, 1, reads_first=True),
     Verb.RENAME: Retry(LEVEL, 3),
     Verb.DELETE: Retry(LEVEL, 3),  # and final
     Verb.EXTEND: Retry(PAID, 1, reads_first=True),

@@ -31,6 +31,9 @@ class Delete(Behaviour):
             "A process of it that is started again cannot come back under its id.",
         ]
 
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        return self.refusal(engine)  # it is read before it is sent once more: it may be back at work
+
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
         client.delete(operation.uid)
         return None

@@ -1,7 +1,8 @@
 """Restart: a cloud engine's machine. Contract 2.1 #11 and 7.1.
 
 An edge effect: sent twice it cuts twice, and a reading can miss it. So it is sent once for each decision of a person,
-and what nobody saw is a person's to judge.
+and what nobody saw is a person's to judge. The machine of an engine that is offline is restarted at once, so the engine
+is read first, and nothing is sent to one that went offline since a person agreed to it.
 """
 
 from collections.abc import Mapping
@@ -19,13 +20,17 @@ UNSEEN = (
     "Nobody saw the machine restart, so it may not have, or too quickly to be seen. Look at its uptime, then close "
     "this operation. It is not sent again by itself."
 )
+OFFLINE_NOW = (
+    "The engine went offline before this was sent, and the machine of an engine that is offline is restarted at once, "
+    "with what may still run on it. Nothing was sent: look at it, and ask anew if that is what you want."
+)
 AWAY = "The engine is not connected: its machine may be restarting."
 
 
 class Restart(Behaviour):
     verb = Verb.RESTART
     icon = "refresh"
-    matters = ("status", "tasks", "cut")
+    matters = ("status", "tasks", "cut", "process")
     for_many = takes = gives_back = needs_wire = True
 
     def refusal(self, engine: Engine) -> str:
@@ -45,17 +50,27 @@ class Restart(Behaviour):
                 if running
                 else "Nothing runs on it now."
             )
+        if engine.status == EngineStatus.DISCONNECTED:
+            said.append(
+                f"{engine.name} is offline: its machine is restarted at once and cannot be asked to finish anything. "
+                "Tasks that still run on it fail, or run again elsewhere if they asked for that."
+            )
         said.append("It is sent once. Whether it happened is read from the engine, never tried again by itself.")
         return said
 
     def parameters(self, engine: Engine, said: Mapping[str, Any]) -> dict[str, Any]:
-        return {"boot_id": engine.wire.get("boot_id") or ""}
+        return {"boot_id": engine.wire.get("boot_id") or "", "online": engine.status != EngineStatus.DISCONNECTED}
 
     def cuts(self, engine: Engine) -> bool:
         return True
 
+    def objection(self, operation: Operation, engine: Engine) -> str:
+        went = operation.parameters.get("online") and engine.status == EngineStatus.DISCONNECTED
+        return OFFLINE_NOW if went else ""
+
     def call(self, client: EnginesClient, operation: Operation) -> wire.Engine | None:
-        return client.restart(operation.uid)
+        # Between the reading and this it may have gone offline: an API that can leaves it alone then.
+        return client.restart(operation.uid, only_if_connected=bool(operation.parameters.get("online")))
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         under_way = engine.status in (EngineStatus.RESTARTING, EngineStatus.DRAINING)

@@ -218,6 +218,7 @@ def was_taken(operation: Operation) -> bool:
 
 def _again(operation: Operation, error: errors.ApiError, answer: dict[str, Any], max_sends: int) -> Outcome:
     if operation.attempts >= max_sends:
-        return Outcome(State.FAILED, f"{error} Tried {operation.attempts} times; nothing was changed.", answer=answer)
+        tried = "once" if operation.attempts == 1 else f"{operation.attempts} times"
+        return Outcome(State.FAILED, f"{error} Tried {tried}; nothing was changed.", answer=answer)
     wait = getattr(error, "retry_after", None) or 2.0**operation.attempts
     return Outcome(State.REQUESTED, f"{error} Trying again.", timedelta(seconds=wait), answer)

@@ -170,7 +170,8 @@ def selected(request: PortalRequest, filters: FleetFilter, earlier: Batch | None
     if earlier:
         return failed(earlier)
     if request.GET.get("all"):
-        rows: QuerySet[Engine] = filters.qs
+        # Without a filter that was meant there would be more of them.
+        rows: QuerySet[Engine] = filters.qs if filters.form.is_valid() else filters.queryset.none()
         return rows if filters.form.cleaned_data.get("status") else rows.exclude(status="deleted")
     ticked = set(request.GET.getlist("uid")[:TICKED])
     found: QuerySet[Engine] = Engine.objects.of(request.team).filter(uid__in=ticked)
@@ -214,6 +215,7 @@ def shown(
             (kind.label, why, len(rows), rows[:SHOWN], max(0, len(rows) - SHOWN)) for kind, why, rows in made.reasons()
         ],
         "chips": chips(filters, request.GET) if request.GET.get("all") else [],
+        "bad_filters": [*filters.form.errors.values()] if request.GET.get("all") else [],
         "share": PERCENT,
         "most": len(made.will) + len(made.wont),
         "guarded_url": without(request.GET, guard="keep"),

@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from engines import paid_clock
 from engines.access import engine_for, key_of, why_not
-from engines.enums import OPEN, State, Verb
+from engines.enums import OPEN, EngineStatus, State, Verb
 from engines.forms import DEADLINES, ConfirmForm, UpdateForm, form_of
 from engines.models import Engine, Operation
 from engines.money.choices import zone_of
@@ -43,18 +43,19 @@ def operate(request: PortalRequest, uid: str, verb: Verb) -> HttpResponse:
     if request.method != "POST":
         return dialog(request, engine, verb, fresh_form(request, engine, verb))
     form = form_of(verb)(request.POST, verb=verb, engine=engine, user=request.user)
-    if not form.is_valid():
-        return dialog(request, engine, verb, renewed(form, request, engine, verb), status=422)
+    is_valid, ticket = form.is_valid(), form.cleaned_data.get("ticket")
+    changed = differences(ticket.seen, facts(verb, engine), zone_of(request)) if ticket else []
+    if ticket is None or not is_valid:
+        form = renewed(form, request, engine, verb)
+        return dialog(request, engine, verb, form, status=422, differences=changed)
     if running := asked_before(request, engine, verb, form):
         messages.info(request, f"{running} is under way already: you asked for it before. Nothing was asked again.")
         return to(request, running)
-    ticket: Ticket = form.cleaned_data["ticket"]
     refused = refusal(request, engine, verb)
     # Asked after that: what a second click of the same form has just recorded is no objection to it.
     sent_before = Operation.objects.of(request.team).filter(pk=ticket.operation_id).exists()
     if not sent_before and refused:
         return dialog(request, engine, verb, form, status=409, why_not=refused)
-    changed = differences(ticket.seen, facts(verb, engine), zone_of(request))
     if not sent_before and changed:
         form = renewed(form, request, engine, verb)
         return dialog(request, engine, verb, form, status=409, differences=changed)
@@ -176,7 +177,7 @@ def dialog(
         "engine": engine,
         "workers": workers,
         "running": running,
-        "cuts": VERBS[verb].finishes_tasks and VERBS[verb].cuts(engine),
+        "cuts": engine.status == EngineStatus.DISCONNECTED and VERBS[verb].cuts(engine),
         "idle": len(workers) - len(running),
         "verb": verb,
         "icon": ICONS[verb],

@@ -37,6 +37,7 @@ PAGE = 50
 MOMENTS = 100
 UNCLEAR = "Nothing yet: readings settle what became of it. Do not ask for it again meanwhile."
 SETTLE = "Find out in the API’s own ledger, and say here whether it was charged. Do not ask for it again before."
+NOT_KNOWN = "Whether the engine got it is not known: look at the engine before you ask anything of it again."
 CLOSED = "Nothing more of it is sent, and nobody watches the engine for it any more. The engine is not told."
 
 
@@ -74,7 +75,9 @@ STEPS = {
 OFFERS = {
     State.WAITING: ("cancel",),
     State.REQUESTED: ("cancel",),
+    State.ACCEPTED: ("close",),
     State.WORKING: ("close",),
+    State.UNKNOWN: ("close",),
     State.LOST_CONTACT: ("close",),
     State.STUCK: ("keep-waiting", "close"),
     State.NEEDS_ATTENTION: ("send-again", "close"),
@@ -192,7 +195,7 @@ def decide(request: PortalRequest, pk: str, step: str) -> HttpResponse:
         back=url,
         icon=asked.icon,
         about=f"Asked by {found.requested_name}: {found.reason}",
-        consequences=asked.consequences,
+        consequences=(*asked.consequences, NOT_KNOWN) if found.state == State.UNKNOWN else asked.consequences,
         why_not=closed(request, found, step) if request.method != "POST" else "",
         weighs_much=step == "send-again" and found.verb in STEP_UP,
     )

@@ -1,7 +1,10 @@
 """Restart: a cloud engine's machine, once, and after what runs on it."""
 
+from engines import wire
 from engines.controlplane import restart
 from tests.controlplane.conftest import kinds, look_again
+
+ONLY = {wire.ONLY_IF_CONNECTED.replace("-", "_"): "true"}
 
 
 def status(caller, agent):
@@ -32,6 +35,17 @@ def test_an_engine_that_is_away_is_restarted_at_once(caller, rented, cloud):
     assert caller.post(f"/engines/{rented.id}/restart").json()["status"] == "restarting"
     look_again()
     assert cloud.count("restart") == 1
+
+
+def test_one_that_lost_its_connection_is_left_alone_where_that_was_not_meant(caller, rented, cloud):
+    rented.hang_up()
+    assert code(caller.post(f"/engines/{rented.id}/restart", **ONLY)) == (409, "engine_offline")
+    look_again()
+    assert (status(caller, rented), cloud.count("restart")) == ("disconnected", 0)
+
+
+def test_a_connected_one_is_restarted_as_ever(caller, rented, cloud):
+    assert caller.post(f"/engines/{rented.id}/restart", **ONLY).json()["status"] == "draining"
 
 
 def test_a_drained_cloud_engine_comes_back_by_a_restart(caller, rented, cloud):

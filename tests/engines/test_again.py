@@ -157,6 +157,32 @@ def test_one_can_stop_watching_a_drain_that_goes_on(adas, stuck, api, state):
     assert "The engine was not told, and goes on." in stuck.note
 
 
+@pytest.mark.parametrize(
+    ("state", "said"), [("accepted", "The engine was not told"), ("unknown", "Whether the engine got it is not known")]
+)
+def test_what_an_api_that_is_never_read_again_leaves_open_is_ended_by_a_person(adas, stuck, api, state, said):
+    put(stuck, state)
+    assert "Stop watching" in words(adas.get(f"/operations/{stuck.pk}/"))
+    assert ("not known: look at the engine" in words(adas.get(f"/operations/{stuck.pk}/close/"))) is (
+        state == "unknown"
+    )
+    assert close_as(adas, stuck) == State.FAILED
+    assert (said in stuck.note, api.requests) == (True, [])
+
+
+@pytest.mark.parametrize("state", ["requested", "sending", "waiting", "succeeded"])
+def test_what_was_not_sent_or_is_over_cannot_be_left_unwatched(adas, stuck, state):
+    put(stuck, state)
+    assert "Stop watching" not in words(adas.get(f"/operations/{stuck.pk}/"))
+    assert close_as(adas, stuck) == state
+
+
+def close_as(person, operation):
+    person.post(f"/operations/{operation.pk}/close/", WHY)
+    operation.refresh_from_db()
+    return operation.state
+
+
 def test_a_machine_that_was_ordered_is_watched_whatever_somebody_says(stuck, ada):
     put(stuck, "working", verb="create")
     with pytest.raises(ValueError, match="offer"):

@@ -91,6 +91,14 @@ def test_all_that_a_filter_shows_are_taken(olgas, fleet):
     assert [row.engine_name for row in Operation.objects.all()] == ["cpu-1"]
 
 
+@pytest.mark.parametrize("wrong", ["cloud=nowhere", "operation=x", f"gpu={'x' * 61}", f"q={'x' * 101}"])
+def test_a_filter_that_cannot_be_used_does_not_select_all_there_are(olgas, fleet, wrong):
+    page = olgas.get(f"{PATH}?all=1&{wrong}").content.decode()
+    assert "No engine is selected" in page
+    assert "One of the filters cannot be used: " in page
+    assert ask(olgas, f"?all=1&{wrong}").status_code == 409
+
+
 def test_the_same_form_twice_is_one_batch(olgas, fleet):
     page = olgas.get(PATH + few(0)).content.decode()
     words = {"reason": "r", "deadline": "2", "ticket": re.search(r'name="ticket" value="([^"]+)"', page)[1]}
@@ -252,9 +260,11 @@ def test_an_operator_may_not_stop_or_delete_and_the_list_says_so(olgas, fleet, v
     assert "may not stop, delete" in olgas.get("/engines/").content.decode()
 
 
-def test_a_stop_shows_what_it_would_cut(adas, fleet):
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_it_shows_what_it_would_cut(adas, fleet, verb):
+    Engine.objects.update(cloud="local")
     put_all("disconnected", "eng_0")
-    page = plan_page(adas, "stop", few(0, 1))
+    page = plan_page(adas, verb, few(0, 1))
     assert "Tasks will be cut." in page
     assert "cpu-0: 1 task<" in page
     assert "cpu-1: 1 task<" not in page

@@ -105,7 +105,7 @@ def test_a_stuck_drain_is_watched_on(operation):
     assert operation.state == State.SUCCEEDED
 
 
-def test_an_unknown_status_moves_nothing(operation):
+def test_d19_an_unknown_status_moves_nothing(operation):
     assert after(operation, "working", status="hibernating") == State.WORKING
 
 

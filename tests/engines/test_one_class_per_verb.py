@@ -60,7 +60,7 @@ def test_levels_are_sent_no_more_often_than_agreed(verb, most):
 
 
 def test_what_cannot_be_taken_back_and_depends_on_the_engine_is_read_first():
-    assert {verb for verb in Verb if VERBS[verb].reads_first} == {Verb.STOP, *MONEY}
+    assert {verb for verb in Verb if VERBS[verb].reads_first} == {Verb.STOP, Verb.RESTART, *MONEY}
 
 
 @pytest.mark.parametrize("verb", Verb)

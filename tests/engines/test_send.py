@@ -60,7 +60,7 @@ def test_a_message_delivered_five_times_sends_once(api, operation):
     assert len(api.sent("POST", "/engines/eng_1/drain")) == 1
 
 
-def test_an_offline_engine_is_refused_in_plain_words(api, operation):
+def test_d2_an_offline_engine_is_refused_in_plain_words(api, operation):
     api.trouble[DRAIN] = (409, "engine_offline")
     assert sent(operation) == State.REFUSED
     assert operation.answer["code"] == "engine_offline"

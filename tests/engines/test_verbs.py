@@ -5,10 +5,12 @@ from datetime import timedelta
 import pytest
 
 from engines import wire
+from engines.api.errors import NotSent
 from engines.enums import MONEY, State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import request
-from engines.operations.send import send
+from engines.operations.send import classify, send
+from engines.operations.verbs import VERBS
 from engines.tickets import Ticket
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
@@ -171,12 +173,47 @@ def test_a_restart_that_nobody_answered_is_not_sent_again(api, asked, engine):
     assert len(api.sent("POST", "/engines/eng_1/restart")) == 1
 
 
-def test_a_restart_is_not_repeated_even_where_nothing_was_sent(api, asked, engine):
+def test_a_restart_is_not_repeated_even_where_nothing_was_sent(asked, adas_key):
+    operation = put(asked(Verb.RESTART), "sending")
+    found = classify(NotSent("No connection."), operation, adas_key, VERBS[Verb.RESTART].max_sends)
+    assert (found.state, found.note) == (State.FAILED, "No connection. Tried once; nothing was changed.")
+
+
+def test_a_restart_whose_engine_cannot_be_read_is_not_sent(api, asked):
     api.close()
     operation = asked(Verb.RESTART)
     send(str(operation.pk), NOW)
     operation.refresh_from_db()
-    assert operation.state == State.FAILED
+    assert (operation.state, operation.attempts) == (State.REQUESTED, 0)
+
+
+def test_a_machine_whose_engine_went_offline_since_is_not_restarted(api, asked):
+    operation = asked(Verb.RESTART, online=True)
+    api.engines["eng_1"] = dto(status="disconnected", busy=["task_1"], **MACHINE)
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert (operation.state, "went offline" in operation.note) == (State.FAILED, True)
+    assert api.sent("POST", "/engines/eng_1/restart") == []
+
+
+@pytest.mark.parametrize(("online", "said"), [(True, "true"), (False, None)])
+def test_an_api_that_can_leaves_a_machine_alone_whose_engine_goes_offline_that_moment(api, asked, online, said):
+    operation = asked(Verb.RESTART, online=online)
+    send(str(operation.pk), NOW)
+    assert api.headers["POST /engines/eng_1/restart"].get(wire.ONLY_IF_CONNECTED) == said
+
+
+@pytest.mark.parametrize(("status", "is_cut"), [("running", False), ("disconnected", True)])
+def test_a_restart_says_that_it_cuts_what_runs_on_an_engine_that_is_offline(
+    client_of, engine, olga, olgas_key, acme_connection, status, is_cut
+):
+    read(acme_connection, dto(status=status, busy=["task_1"], **MACHINE), at=NOW + timedelta(seconds=1))
+    olgas = client_of(olga)
+    page = olgas.get("/engines/eng_1/restart/").content.decode()
+    assert ("What still runs is cut:" in page, "restarted at once" in page) == (is_cut, is_cut)
+    engine.refresh_from_db()
+    assert post(olgas, "restart", engine, olga).status_code == 302
+    assert Operation.objects.get().parameters["online"] is not is_cut
 
 
 def test_a_machine_that_was_seen_to_restart_and_is_back_has_restarted(asked):
@@ -198,6 +235,19 @@ def test_a_restart_that_nobody_saw_is_a_persons_business(asked, later):
     later["now"] = NOW + timedelta(minutes=3)
     at = NOW + timedelta(minutes=3)
     assert after(operation, "accepted", status="running", at=at, **MACHINE) == State.NEEDS_ATTENTION
+
+
+# Delete
+
+
+@pytest.mark.parametrize(("status", "sends"), [("stopped", 1), ("running", 0)])
+def test_an_engine_that_is_back_at_work_is_not_deleted_by_a_second_try(api, asked, status, sends):
+    operation = put(asked(Verb.DELETE), "requested", next_at=NOW)
+    api.engines["eng_1"] = dto(status=status, busy=["task_1"] if status == "running" else [])
+    send(str(operation.pk), NOW)
+    operation.refresh_from_db()
+    assert operation.state == (State.ACCEPTED if sends else State.FAILED)
+    assert len(api.sent("DELETE", "/engines/eng_1")) == sends
 
 
 # Stop
@@ -260,7 +310,7 @@ def test_a_stop_whose_engine_was_started_anew_before_it_was_seen_stopped_asks_a_
     assert after(asked(Verb.STOP, online=True), state, status="running") == State.NEEDS_ATTENTION
 
 
-def test_an_engine_that_went_offline_since_is_not_stopped(api, asked):
+def test_d9_an_engine_that_went_offline_since_is_not_stopped(api, asked):
     operation = asked(Verb.STOP, online=True)
     api.engines["eng_1"] = dto(status="disconnected")
     send(str(operation.pk), NOW)

@@ -203,9 +203,14 @@ def stop_engine(
 
 @router.post("/engines/{engine_id}/restart", response=ONE, auth=WRITE)
 @once
-def restart_engine(request: HttpRequest, engine_id: str) -> HttpResponse:
-    """Restart a cloud engine's machine, after what runs is finished if it is connected. 409 `restart_unsupported`."""
-    restart.request(engine(team_of(request), engine_id).pk)
+def restart_engine(
+    request: HttpRequest, engine_id: str, only: Annotated[str, Header(alias=wire.ONLY_IF_CONNECTED)] = ""
+) -> HttpResponse:
+    """Restart a cloud engine's machine, after what runs is finished if it is connected. 409 `restart_unsupported`.
+
+    With `X-Only-If-Connected: true` one that lost its connection is left alone: 409 `engine_offline`.
+    """
+    restart.request(engine(team_of(request), engine_id).pk, only_if_connected=only == "true")
     return shown(team_of(request), engine_id)
 
 
