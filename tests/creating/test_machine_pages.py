@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from engines.controlplane import keys
 from engines.controlplane.providers.base import Unclear
-from engines.models import Operation, Proposal
+from engines.models import Operation
 from engines.money.approve import approve
 from engines.money.buy import OrderedAgain
 from engines.money.models import MAY_TRY_AGAIN, Extension, Freeze, Limits, Outcome, Proposal
