@@ -104,7 +104,7 @@ class Orders:
 
     def sign(self, connection: Connection, user: User) -> str:
         about = [connection.team_id, connection.pk, user.pk]
-        return signing.dumps([str(self.id), about, self.one.parameters(), self.number, self.tries], salt=SALT)
+        return signing.dumps([str(self.id), about, self.one.parameters(), self.number, *self.tries], salt=SALT)
 
     @classmethod
     def read(cls, signed: str, connection: Connection, user: User, max_age: int | None = MINUTES * 60) -> Self:
@@ -113,7 +113,7 @@ class Orders:
         Raises signing.BadSignature if they were altered or made for something or somebody else, and SignatureExpired,
         which is one too, if they are too old.
         """
-        id, about, parameters, number, tries = signing.loads(signed, salt=SALT, max_age=max_age)
+        id, about, parameters, number, *tries = signing.loads(signed, salt=SALT, max_age=max_age)
         if about != [connection.team_id, connection.pk, user.pk]:
             raise signing.BadSignature("The form was made for another API or person.")
         return cls(Order.of(uuid.UUID(id), parameters), number, tuple(tries))

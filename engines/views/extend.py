@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 BALANCE_SECONDS = 2.0
 BALANCE_SCOPES = {"billing:read", "*"}
 UNUSABLE = "The form was altered, is older than 15 minutes, or was made for something else. These are fresh values."
+SENT_BEFORE = "This form was sent before: this is what became of it."
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -96,6 +97,7 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
         "origin": Origin.of(request),
         "now": clock.now(),
     }
+    sent_before = _sent_before(request, quote)
     try:
         if approve.is_for_two(quote, request.team):
             say_proposed(request, approve.propose(quote, reason, **asked), quote)
@@ -109,7 +111,10 @@ def confirm(request: PortalRequest, engine: Engine, form: PurchaseForm, quote: Q
     except Changed:
         _refused(request, engine, "This form was sent before with other words.")
         return dialog(request, engine, form, status=422, sent_before=_made(request, quote))
-    messages.success(request, f"{amounts.dollars(quote.cost)} for {engine.name} is on its way.")
+    if sent_before:
+        messages.info(request, SENT_BEFORE)
+    else:
+        messages.success(request, f"{amounts.dollars(quote.cost)} for {engine.name} is on its way.")
     return _go(request, reverse("operation", args=[operation.pk]))
 
 

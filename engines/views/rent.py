@@ -21,7 +21,7 @@ from engines.money.buy import OrderedAgain, earlier_order, next_try, rent
 from engines.money.offers import Offer, offers
 from engines.money.order import MACHINES, Order, Orders
 from engines.operations.request import Changed
-from engines.views.extend import UNUSABLE, balance, say_proposed
+from engines.views.extend import SENT_BEFORE, UNUSABLE, balance, say_proposed
 from portal import clock
 from portal.accounts.confirmed import must_confirm
 from portal.audit.log import record
@@ -263,6 +263,7 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderF
     """Record the orders, or ask a second person for them. The same form sent twice leads to the same page."""
     asked: dict[str, Any] = {"user": request.user, "key": key, "origin": Origin.of(request), "now": clock.now()}
     reason, waits = form.cleaned_data["reason"], limits.needs_approval(request.team, wanted.cost)
+    sent_before = made(request, wanted)
     try:
         if wanted.number > 1:
             to = redirect("batch", pk=many.rent_all(wanted, reason, **asked).pk)
@@ -277,7 +278,9 @@ def confirm(request: PortalRequest, key: StoredKey, wanted: Orders, form: OrderF
     except Changed:
         refused(request, key.connection, "This form was sent before with other words.")
         return page(request, key, wanted, form, status=422, why_not="", sent_before=made(request, wanted))
-    if waits:
+    if sent_before:
+        messages.info(request, SENT_BEFORE)
+    elif waits:
         messages.success(request, f"{amounts.dollars(wanted.cost)} needs a second person: ask somebody to approve it.")
     else:
         messages.success(request, f"{wanted} {'is' if wanted.number == 1 else 'are'} being ordered.")

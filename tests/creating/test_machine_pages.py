@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 import time_machine
+from django.core import signing
 from django.utils import timezone
 
 from engines.controlplane import keys
@@ -16,6 +17,7 @@ from engines.models import Operation
 from engines.money.approve import approve
 from engines.money.buy import OrderedAgain
 from engines.money.models import MAY_TRY_AGAIN, Extension, Freeze, Limits, Outcome, Proposal
+from engines.money.order import SALT
 from engines.operations.moves import Decider
 from portal.audit.models import Entry
 from portal.audit.origin import Origin
@@ -219,6 +221,25 @@ def test_a_form_of_a_quarter_of_an_hour_ago_leads_to_what_it_ordered(browser):
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
         again = browser.post(URL, form)
     assert again["Location"] == f"/operations/{Operation.objects.get().pk}/"
+
+
+def test_a_form_of_the_version_before_leads_to_what_it_ordered(browser):
+    form = form_of(cost(browser))
+    browser.post(URL, form)
+    id, about, parameters, number = signing.loads(form["order"], salt=SALT)
+    before = signing.dumps([id, about, parameters, number], salt=SALT)
+    assert browser.post(URL, form | {"order": before})["Location"] == f"/operations/{Operation.objects.get().pk}/"
+
+
+def test_a_form_that_was_approved_and_is_sent_again_sends_nobody_for_approval(browser, acme, bill):
+    Limits.objects.create(team=acme, approval_cost=1)
+    form = form_of(cost(browser))
+    asked = words(browser.post(URL, form, follow=True))
+    proposal = Proposal.objects.get()
+    approve(proposal, proposal.digest, by=Decider(bill, Origin(), "yes"), now=timezone.now())
+    again = words(browser.post(URL, form, follow=True))
+    assert ("needs a second person" in asked, "needs a second person" in again) == (True, False)
+    assert "This form was sent before: this is what became of it." in again
 
 
 def test_one_that_asked_for_approval_too_long_ago_says_that_nothing_was_bought(browser, acme):

@@ -85,8 +85,11 @@ def test_e2_confirmed_twice_it_is_one_operation(browser, api, acme):
 def test_e3_confirmed_again_after_it_was_bought_leads_to_the_same_page(browser, api):
     form = form_of(open_dialog(browser))
     first = browser.post(URL, form)
+    browser.get(first["Location"])
     sweep()
     assert browser.post(URL, form)["Location"] == first["Location"]
+    again = words(browser.get(first["Location"]))
+    assert ("This form was sent before" in again, "is on its way" in again) == (True, False)
     sweep()
     assert len(api.charges) == 1
 
