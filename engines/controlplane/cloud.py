@@ -176,7 +176,7 @@ def _restart(instance: Instance) -> None:
         if (engine.state, engine.follow_up) != (EngineState.RESTARTING, FollowUp.RESTART):
             # A new process of it takes tasks by now, or is about to: they would be cut.
             error = "it was not restarted: its engine came back before the cloud was asked"
-            _note(instance, error=error, next_at=now() + LOOK_OFTEN)
+            _note(instance, error=error, next_at=_next_look(instance))
             return
         if engine.online and Task.objects.filter(LIVE_TASK, engine=engine).exists():
             # It was away when this was asked for, and is back with what it runs: that is finished first.
@@ -190,7 +190,7 @@ def _restart(instance: Instance) -> None:
             engine = states.locked(instance.engine_id)
             if engine.state == EngineState.RESTARTING:
                 states.move(engine, state=EngineState.RUNNING, follow_up=FollowUp.NOTHING)
-        _note(instance, error=f"it was not restarted: {refusal}"[:2000], next_at=now() + LOOK_OFTEN)
+        _note(instance, error=f"it was not restarted: {refusal}"[:2000], next_at=_next_look(instance))
     except Unclear as doubt:
         # Not again: it may be restarting. The engine comes back, or is called disconnected after a while.
         _note(instance, error=f"no clear answer to the restart: {doubt}"[:2000], next_at=now() + LOOK_OFTEN)
@@ -275,14 +275,15 @@ def _observe(instance: Instance) -> None:
 
 
 def _tell_end(instance: Instance) -> None:
+    """Seldom, whatever it answers: it may go on naming another end."""
     instance.refresh_from_db(fields=["delete_at"])
     try:
         clouds.provider(instance.cloud).set_auto_delete(instance.machine_id, instance.delete_at, instance.spend_limit)
     except (Refused, Unclear) as trouble:
         error = f"the cloud would delete it before its paid time is over, and was not told otherwise: {trouble}"
-        _note(instance, error=error[:2000], next_at=now() + LOOK_SELDOM)
+        _note(instance, error=error[:2000], next_at=_next_look(instance))
     else:
-        _note(instance, next_at=now() + LOOK_OFTEN)
+        _note(instance, next_at=_next_look(instance))
 
 
 def _ends_early(instance: Instance, machine: Machine) -> bool:
@@ -314,9 +315,13 @@ def _note_found(instance: Instance, machine: Machine, deleting: bool) -> None:
         **_terms(machine, instance),
         missing_since=None,
         attempts=0,
-        # Not later than its end, and not more often than once a second.
-        next_at=min(now() + (LOOK_SELDOM if seldom else LOOK_OFTEN), max(instance.delete_at, now() + SECOND)),
+        next_at=_next_look(instance, LOOK_SELDOM if seldom else LOOK_OFTEN),
     )
+
+
+def _next_look(instance: Instance, pause: timedelta = LOOK_SELDOM) -> datetime:
+    """Return when to look again: not later than its end, and not more often than once a second."""
+    return min(now() + pause, max(instance.delete_at, now() + SECOND))
 
 
 def _terms(machine: Machine, instance: Instance) -> dict[str, Any]:

@@ -198,12 +198,21 @@ def test_an_engine_that_is_back_with_its_task_finishes_it_before_its_machine_is_
     assert (cloud.count("restart"), rented.row.state, task.status) == (1, "restarting", TaskStatus.COMPLETED)
 
 
-def test_that_it_was_not_restarted_is_said(caller, rented, cloud):
+@pytest.mark.parametrize("why", ["came back before", "no room"])
+def test_that_it_was_not_restarted_is_said_for_a_minute(caller, rented, cloud, later, why):
     rented.hang_up()
     caller.post(f"/engines/{rented.id}/restart")
-    rented.come_back(caller)
+    if why == "no room":
+        cloud.fail["restart"] = "refuse"
+    else:
+        rented.come_back(caller)
+    later(0)
     look_again()
-    assert "came back before" in caller.get(f"/engines/{rented.id}").json()["instance"]["error"]
+    said = caller.get(f"/engines/{rented.id}").json()["instance"]["error"]
+    assert said.startswith("it was not restarted: ")
+    later(55)
+    machines.look_around()
+    assert caller.get(f"/engines/{rented.id}").json()["instance"]["error"] == said
 
 
 # The end that the cloud was told
@@ -252,3 +261,19 @@ def test_a_cloud_that_refuses_the_paid_end_is_asked_again_a_minute_later_and_it_
     machines.look_around()
     assert cloud.count("set_auto_delete") == 1
     assert Instance.objects.get().next_at > now() + timedelta(seconds=50)
+
+
+def test_a_cloud_that_goes_on_naming_an_early_end_is_told_once_a_minute(rented, cloud, told, later):
+    later(0)
+    told(3600)
+    for seconds in (30, 59, 61):
+        later(seconds)
+        machines.look_around()
+    assert cloud.count("set_auto_delete") == 2
+
+
+def test_a_machine_whose_cloud_was_told_its_end_is_looked_at_when_that_has_come(rented, cloud, told):
+    Instance.objects.update(delete_at=now() + timedelta(seconds=20))
+    told(3600)
+    machine = Instance.objects.get()
+    assert (cloud.count("set_auto_delete"), machine.next_at) == (1, machine.delete_at)
