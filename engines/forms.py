@@ -242,6 +242,15 @@ class StopForm(TypedForm):
         return {"online": self.cleaned_data["ticket"].seen["status"] != EngineStatus.DISCONNECTED}
 
 
+@fills_in(Verb.RESTART)
+class RestartForm(ConfirmForm):
+    """It keeps what its dialog showed: sent twice it says the same, though the engine is another process by then."""
+
+    def parameters(self) -> dict[str, Any]:
+        seen = self.cleaned_data["ticket"].seen
+        return {"boot_id": seen.get("process", ""), "online": seen["status"] != EngineStatus.DISCONNECTED}
+
+
 def agreed(plan: Plan) -> str:
     """Say what a person agrees to who goes on against the guard: in turns, that is no number at once."""
     if not plan.has_turns:

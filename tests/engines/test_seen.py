@@ -1,14 +1,17 @@
 """Compare and confirm: what is confirmed is what the dialog showed, for every verb."""
 
 import re
+import uuid
 from datetime import timedelta
 
 import pytest
+from django.core import signing
 
 from engines.enums import State, Verb
 from engines.models import Engine, Operation
 from engines.operations.request import request
 from engines.operations.verbs import VERBS
+from engines.seen import facts
 from engines.tickets import Ticket
 from engines.views.operate import refusal
 from portal.audit.origin import Origin
@@ -104,6 +107,25 @@ def test_one_more_click_confirms_what_is_so_now(adas, seen, verb, before, after,
     again = form(adas.post(f"/engines/eng_1/{verb}/", sent))
     assert adas.post(f"/engines/eng_1/{verb}/", again).status_code == 302
     assert Operation.objects.get().verb == verb
+
+
+@pytest.mark.parametrize("after", [{"boot_id": "b"}, {"status": "disconnected"}])
+def test_a_restart_that_is_sent_twice_leads_to_the_one_there_is_whatever_it_has_done(adas, seen, after):
+    seen(boot_id="a")
+    sent = form(adas.get("/engines/eng_1/restart/"))
+    first = adas.post("/engines/eng_1/restart/", sent)
+    seen(**{"boot_id": "a"} | after)
+    assert adas.post("/engines/eng_1/restart/", sent)["Location"] == first["Location"]
+    assert Operation.objects.get().parameters == {"boot_id": "a", "online": True}
+
+
+def test_a_dialog_of_the_version_before_that_did_not_know_the_process_is_agreed_to_anew(adas, ada, seen):
+    engine = seen(boot_id="a")
+    sent = form(adas.get("/engines/eng_1/restart/"))
+    seen_before = {name: value for name, value in facts(Verb.RESTART, engine).items() if name != "process"}
+    ticket = signing.dumps([str(uuid.uuid4()), Verb.RESTART, engine.pk, ada.pk, seen_before], salt="ticket")
+    assert adas.post("/engines/eng_1/restart/", sent | {"ticket": ticket}).status_code == 409
+    assert Operation.objects.count() == 0
 
 
 @pytest.mark.parametrize(("verb", "before", "after"), [("rename", {}, {"busy": []}), ("drain", {}, {"name": "gpu-9"})])
