@@ -4,11 +4,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from engines.controlplane.models import DATABASE, atomic
 
@@ -58,7 +59,8 @@ def lengthen_log() -> None:
     connection = connections[DATABASE]
     if connection.vendor != "sqlite":
         return
-    with connection.cursor() as cursor:
+    # A disk that has no room for that may still have some for the rows.
+    with suppress(OperationalError), connection.cursor() as cursor:
         (pages,) = cursor.execute("PRAGMA wal_autocheckpoint").fetchone()
         (size,) = cursor.execute("PRAGMA page_size").fetchone()
         with atomic():
