@@ -24,6 +24,7 @@ OFFLINE_NOW = (
     "The engine went offline before this was sent, and the machine of an engine that is offline is restarted at once, "
     "with what may still run on it. Nothing was sent: look at it, and ask anew if that is what you want."
 )
+SAME = "The engine runs as the same process as before, so its machine was not restarted. Send it again, or close this."
 AWAY = "The engine is not connected: its machine may be restarting."
 
 
@@ -74,12 +75,14 @@ class Restart(Behaviour):
 
     def judge(self, operation: Operation, engine: Engine, now: datetime) -> Judgement:
         under_way = engine.status in (EngineStatus.RESTARTING, EngineStatus.DRAINING)
-        cycled = under_way or bool(operation.progress.get("cycled")) or _another_process(operation, engine)
+        cycled = under_way or bool(operation.progress.get("cycled")) or bool(_another_process(operation, engine))
         progress = {**progress_of(engine), "cycled": cycled}
         if engine.status == "deleted":
             return Judgement(State.NEEDS_ATTENTION, "The API no longer knows this engine.")
         if under_way:
             return Judgement(State.WORKING, "", progress)
+        if engine.status == EngineStatus.RUNNING and cycled and _another_process(operation, engine) is False:
+            return Judgement(State.NEEDS_ATTENTION, SAME, progress)
         if engine.status == EngineStatus.RUNNING and cycled:
             return Judgement(State.SUCCEEDED, "The machine was restarted and the engine is back.", progress)
         if engine.status == EngineStatus.DISCONNECTED and cycled:
@@ -89,7 +92,10 @@ class Restart(Behaviour):
         return Judgement(State(operation.state), operation.note, progress)
 
 
-def _another_process(operation: Operation, engine: Engine) -> bool:
-    """Whether another process answers than when this was asked: a restart may be over before it was seen."""
+def _another_process(operation: Operation, engine: Engine) -> bool | None:
+    """Whether another process answers than when this was asked: a restart may be over before it was seen.
+
+    None if an API does not say.
+    """
     before, now = operation.parameters.get("boot_id"), engine.wire.get("boot_id")
-    return bool(before and now) and before != now
+    return before != now if before and now else None

@@ -230,6 +230,18 @@ def test_another_process_is_a_restart_even_if_nobody_saw_it(asked):
     assert after(operation, "accepted", status="running", boot_id="b", at=at, **MACHINE) == State.SUCCEEDED
 
 
+def test_the_same_process_that_runs_on_was_not_restarted_until_another_answers(asked):
+    operation = asked(Verb.RESTART, boot_id="a")
+    readings = [
+        ("accepted", "restarting", "a", State.WORKING),
+        ("working", "running", "a", State.NEEDS_ATTENTION),
+        ("needs_attention", "running", "b", State.SUCCEEDED),
+    ]
+    for seconds, (before, status, boot, state) in enumerate(readings, 30):
+        at = NOW + timedelta(seconds=seconds)
+        assert after(operation, before, status=status, boot_id=boot, at=at, **MACHINE) == state
+
+
 def test_a_restart_that_nobody_saw_is_a_persons_business(asked, later):
     operation = asked(Verb.RESTART)
     later["now"] = NOW + timedelta(minutes=3)
