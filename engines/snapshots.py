@@ -23,7 +23,7 @@ from engines.access import client_for, reading_keys
 from engines.api import errors
 from engines.api.client import EnginesClient
 from engines.enums import MONEY, OPEN, EngineStatus, Verb
-from engines.models import QUEUED, Change, Engine, Moment, Operation
+from engines.models import QUEUED, Change, Engine, LedgerEntry, Moment, Operation
 from engines.operations.settle import WATCHED, settle
 from engines.wire import moment
 from portal import clock
@@ -136,14 +136,14 @@ def _read(connection: Connection, now: datetime, made: Made) -> timedelta:
 
 
 def _read_with(client: EnginesClient, connection: Connection, now: datetime) -> timedelta:
-    watched = list(_watched(connection))
+    watched, paid = list(_watched(connection)), list(_paid(connection, now))
     fleet = Engine.objects.of(connection.team).filter(connection=connection).count()
     pages = max(1, -(-fleet // PAGE))
     full_due = not fleet or connection.refreshed_at is None or now - connection.refreshed_at >= FULL_PASS
-    if full_due or len(watched) > pages:
+    if full_due or len(watched) + len(paid) > pages:
         _full_pass(connection, client)
     else:
-        _look_at(connection, client, [operation.engine for operation in watched if operation.engine])
+        _look_at(connection, client, [*(operation.engine for operation in watched if operation.engine), *paid])
     if client.ahead is not None:
         connection.skew = round(client.ahead)
     # Somebody waits for the first engine, in front of an empty page.
@@ -167,6 +167,12 @@ def _watched(connection: Connection) -> Iterable[Operation]:
     rows = Operation.objects.of(connection.team).filter(engine__connection=connection, state__in=OPEN)
     rows = rows.exclude(verb__in=MONEY)  # read on a schedule of its own
     return rows.exclude(QUEUED).select_related("engine")
+
+
+def _paid(connection: Connection, now: datetime) -> Iterable[Engine]:
+    """Return the engines that were paid for since the last whole pass: their rows say the former end."""
+    booked = LedgerEntry.objects.of(connection.team).filter(at__gte=connection.refreshed_at or now)
+    return Engine.objects.of(connection.team).filter(connection=connection, uid__in=booked.values("engine_uid"))
 
 
 def _full_pass(connection: Connection, client: EnginesClient) -> None:

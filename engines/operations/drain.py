@@ -51,10 +51,11 @@ class Drain(Behaviour):
                 "Until then it can be cancelled. If the engine does not come back in time, it ends by itself.",
             ]
         tasks = {0: "Nothing runs on it now", 1: "The one task that runs now is finished first"}
+        back = "its machine is restarted" if engine.cloud else "somebody starts it on its host"
         return [
             f"{engine.name} takes no new task once it gets the signal; tasks aimed at it wait or go elsewhere.",
             tasks.get(running, f"The {running} tasks that run now are finished first") + ": nothing is cut.",
-            "Then its process shuts down, and it stays down until somebody starts it on its host.",
+            f"Then its process shuts down, and it stays down until {back}.",
             "A drain that was sent cannot be taken back.",
         ]
 

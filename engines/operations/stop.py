@@ -58,10 +58,11 @@ class Stop(Behaviour):
             ]
         else:
             finished = {0: "Nothing runs on it now.", 1: "The one task that runs now is finished first."}
+            stays = "" if engine.cloud else ", and it stays down until somebody starts it on its host"
             said = [
                 f"{engine.name} takes no new task from the moment it gets the signal.",
                 finished.get(running, f"The {running} tasks that run now are finished first."),
-                "Then its process ends, and it stays down until somebody starts it on its host.",
+                f"Then its process ends{stays}.",
             ]
         if engine.cloud:
             said.append("Its rented machine is given back. Paid time that is left is not paid back.")

@@ -27,7 +27,7 @@ from engines.forms import DEADLINES, BulkForm
 from engines.models import Batch, Engine, Operation
 from engines.money import amounts, choices, many
 from engines.money.amounts import PaidTime
-from engines.money.approve import NotApproved
+from engines.money.approve import NotApproved, wanted
 from engines.money.machine import order_of
 from engines.operations.moves import Decider
 from engines.operations.verbs import VERBS
@@ -296,7 +296,7 @@ def batch(request: PortalRequest, pk: str) -> HttpResponse:
         "retries": found.retries.all(),
         "may_stop": may_stop(role, found),
         "again_url": again_at(found) if may(role, again_by(found)) else "",
-        "proposals": proposals,
+        "proposals": [(each, wanted(each)) for each in proposals],
         "lapsed": many.lapsed(found, now) if found.verb in MONEY else 0,
         "proposed_cost": many.cost_of(proposals),
         "may_approve": may(role, "batch-approve") and found.requested_by_id != request.user.pk,
@@ -384,7 +384,7 @@ def approve(request: PortalRequest, pk: str) -> HttpResponse:
         weighs_much=True,
         kept={"digest": request.POST.get("digest", many.digest(proposals))},
         details="operations/_proposed.html",
-        facts={"proposals": proposals},
+        facts={"proposed": [(each, wanted(each)) for each in proposals]},
     )
     return deciding(request, asked, reason_form(request), carry_out)
 

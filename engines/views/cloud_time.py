@@ -1,7 +1,7 @@
 """The cloud time page: which engine's paid time ends when, what more would cost, and what was spent by whom."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -38,6 +38,7 @@ from portal.query import links, page_of
 from portal.vault.models import Connection
 
 PAGE = 25
+ENGINES = 50  # shown, unless all are asked for
 CHECKS = 50
 LOOKED_BACK = timedelta(days=31)
 NOT_BOUGHT = timedelta(days=1)  # so long it is shown
@@ -55,9 +56,9 @@ class Row:
     tone: str  # of the warning; "" while there is time
     since_start: int | None  # what its machine cost up to now by its hourly price, in microcents
     bought: int  # through the portal
-    choices: list[Choice]
     why_not: str  # nothing can be bought
     operation: Operation | None
+    choices: list[Choice] = field(default_factory=list)  # of a row that is shown
 
     @property
     def hourly(self) -> int:
@@ -72,8 +73,10 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
     entries = LedgerEntry.objects.of(request.team)
     page, bad_cursor = page_of(request, entries, ("-at", "id"), PAGE)
     rows = engine_rows(request, now)
+    shown = rows if "all" in request.GET else rows[:ENGINES]
     context = {
-        "rows": rows,
+        "rows": [offered(row, now, zone) for row in shown],
+        "more": len(rows) - len(shown),
         "warnings": warnings(rows, now),
         "zone": zone,
         "page": links(page, request.GET),
@@ -100,18 +103,17 @@ def cloud_time(request: PortalRequest) -> HttpResponse:
 
 def engine_rows(request: PortalRequest, now: datetime) -> list[Row]:
     """Return the cloud engines, what ends first on top; last, those of which the API reports no end or no price."""
-    zone = choices.zone_of(request)
     engines = Engine.objects.of(request.team).exclude(cloud="").exclude(status="deleted").select_related("connection")
     open_now = Operation.objects.of(request.team).filter(state__in=OPEN)
     busy = {operation.engine_id: operation for operation in open_now if blocker(Verb.EXTEND, [operation])}
     sums = LedgerEntry.objects.of(request.team).values("engine_uid").annotate(sum=Sum("cost"))
     bought = {each["engine_uid"]: each["sum"] for each in sums}
-    rows = [row_of(engine, bought.get(engine.uid, 0), busy.get(engine.pk), now, zone) for engine in engines]
+    rows = [row_of(engine, bought.get(engine.uid, 0), busy.get(engine.pk), now) for engine in engines]
     return sorted(rows, key=lambda row: (not (row.ends and row.price), row.ends or LAST, row.engine.name))
 
 
-def row_of(engine: Engine, bought: int, operation: Operation | None, now: datetime, zone: tzinfo) -> Row:
-    instance, paid = engine.wire.get("instance"), amounts.paid_time(engine)
+def row_of(engine: Engine, bought: int, operation: Operation | None, now: datetime) -> Row:
+    instance = engine.wire.get("instance")
     ends = amounts.end(instance)
     return Row(
         engine,
@@ -120,10 +122,15 @@ def row_of(engine: Engine, bought: int, operation: Operation | None, now: dateti
         tone(ends, now) if ends else "",
         amounts.run_cost(engine, now),
         bought,
-        choices.choices(paid, now, zone) if paid else [],
         amounts.unsellable(engine, lambda: now),
         operation,
     )
+
+
+def offered(row: Row, now: datetime, zone: tzinfo) -> Row:
+    """Return the row with what can be bought: for hundreds of engines, that takes longer than all the rest."""
+    paid = amounts.paid_time(row.engine)
+    return replace(row, choices=choices.choices(paid, now, zone)) if paid else row
 
 
 def warnings(rows: list[Row], now: datetime) -> list[dict[str, Any]]:

@@ -9,11 +9,13 @@ from engines.models import Automation, Engine, Moment, Operation
 from engines.snapshots import refresh
 from engines.tickets import Ticket
 from portal import clock
+from portal.vault.keys import Secret, store
 from portal.vault.models import Connection, StoredKey
 from tests.engines.conftest import NOW, WHY, dto, put, read
 
 pytestmark = pytest.mark.django_db
 DRAIN = "/engines/eng_1/drain/"
+RENTED = {"instance": {"cloud": "local", "status": "active"}}
 
 
 def form(engine, user, **changes):
@@ -254,6 +256,47 @@ def test_a_key_in_the_place_of_its_name_is_refused_and_not_shown(api, olga, clie
 def test_a_key_for_a_connection_that_is_gone_is_not_swallowed_in_silence(api, olga, client_of, acme_connection):
     answer = client_of(olga).post("/keys/", key_form(acme_connection) | {"connection": "0"})
     assert (answer.status_code, "Nothing was stored" in answer.content.decode()) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("verb", "machine", "said"),
+    [
+        ("stop", {}, "Then its process ends, and it stays down until somebody starts it on its host."),
+        ("stop", RENTED, "Then its process ends.</li><li>Its rented machine is given back."),
+        ("drain", {}, "it stays down until somebody starts it on its host."),
+        ("drain", RENTED, "it stays down until its machine is restarted."),
+    ],
+)
+def test_the_dialog_says_how_the_engine_can_come_back(acme_connection, ada, client_of, verb, machine, said):
+    read(acme_connection, dto(**machine))
+    store(user=ada, connection=acme_connection, secret=Secret("inf_ada"), label="Ada's", scopes=["*"])
+    assert said in client_of(ada).get(f"/engines/eng_1/{verb}/").content.decode()
+
+
+def test_an_engine_with_one_worker_that_idles_has_none_of_one_busy(acme_connection, olga, olgas_key, client_of):
+    read(acme_connection, dto(workers=1))
+    assert "0 of 1 worker busy" in client_of(olga).get(DRAIN).content.decode()
+
+
+def test_that_a_key_is_missing_is_said_once_for_the_whole_fleet(acme_connection, engine, olga, client_of):
+    read(acme_connection, dto(), dto("eng_2"))
+    page = client_of(olga).get("/engines/").content.decode()
+    assert page.count('aria-describedby="key-missing"') == 2
+    assert "You have no key for this API yet" not in page
+    assert page.count('id="key-missing"') == 1
+
+
+def test_what_a_role_may_not_is_said_once_for_the_whole_fleet(acme_connection, engine, bill, client_of):
+    read(acme_connection, dto(), dto("eng_2"))
+    page = client_of(bill).get("/engines/").content.decode()
+    assert page.count('aria-describedby="many-denied">') >= 2
+    assert page.count("Your role (Billing) may not") == 1
+
+
+def test_who_may_ask_nothing_of_an_engine_is_not_told_of_a_key_for_it(engine, victor, client_of):
+    page = client_of(victor).get("/engines/").content.decode()
+    assert "You have not entered an API key yet" not in page
+    assert "Your role (Viewer) may not" not in page
 
 
 def test_somebody_who_may_enter_no_key_is_not_asked_for_one(engine, audra, client_of):

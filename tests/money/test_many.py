@@ -257,6 +257,16 @@ def test_many_small_ones_are_no_way_around_the_second_person(proposed, api):
     assert Proposal.objects.filter(batch=proposed, state="waiting").count() == 3
 
 
+def test_each_that_waits_leads_the_second_person_to_all_of_them(proposed, client_of, ada):
+    page = client_of(ada).get("/cloud-time/").content.decode()
+    assert page.count(f'<a href="/batches/{proposed.pk}/">see all of them, and decide at once</a>') == 3
+
+
+def test_the_second_person_sees_hours_and_cost_of_each(proposed, client, ada):
+    dialog = signed_in(client, ada).get(f"/batches/{proposed.pk}/approve/").content.decode()
+    assert dialog.count("3 h for $7.50") == 3
+
+
 def test_a_second_person_approves_all_of_it_at_once(proposed, client, ada, api):
     approve(signed_in(client, ada), proposed)
     sweep()

@@ -16,6 +16,7 @@ from engines.money.limits import Frozen
 from engines.money.models import Freeze, Limits
 from engines.money.reconcile import resolve
 from engines.operations.moves import Decider, Moved
+from engines.views import cloud_time
 from portal.audit.models import Entry
 from tests.money.conftest import NOON, ORIGIN, ask, fresh, seen, settle, sweep
 from tests.money.test_dialog import words
@@ -36,6 +37,32 @@ def fleet(api, acme_connection, engine, clock):
 def test_what_ends_first_is_on_top(client_of, bill, fleet):
     rows = client_of(bill).get(URL).context["rows"]
     assert [row.engine.uid for row in rows] == ["eng_2", "eng_1", "eng_3", "eng_4"]
+
+
+def test_what_ends_later_than_the_first_fifty_is_counted_and_shown_on_demand(client_of, bill, fleet, monkeypatch):
+    monkeypatch.setattr(cloud_time, "ENGINES", 3)
+    page = client_of(bill).get(URL)
+    assert [row.engine.uid for row in page.context["rows"]] == ["eng_2", "eng_1", "eng_3"]
+    assert "and 1 more that ends later, or of which no end is reported. Show all" in words(page)
+    every = client_of(bill).get(URL, {"all": "1"})
+    assert len(every.context["rows"]) == 4
+    assert "Show all" not in words(every)
+
+
+def test_who_is_not_shown_is_warned_of_all_the_same(client_of, bill, fleet, monkeypatch):
+    monkeypatch.setattr(cloud_time, "ENGINES", 1)
+    assert "Ends within 24 hours: eng_3" in words(client_of(bill).get(URL))
+
+
+def test_the_new_end_is_on_the_page_as_soon_as_it_is_paid(client_of, bill, bills_key, engine, api, clock):
+    sweep()  # a whole pass; the next is 15 seconds away
+    clock.advance(seconds=2)
+    ask(Engine.objects.get(pk=engine.pk), bill, bills_key)
+    sweep()
+    clock.advance(seconds=2)
+    sweep()
+    [row] = client_of(bill).get(URL).context["rows"]
+    assert row.ends == api.ends("eng_1") == NOON + timedelta(hours=8)
 
 
 def test_it_warns_an_hour_six_hours_and_a_day_before(client_of, bill, fleet):

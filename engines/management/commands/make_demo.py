@@ -12,13 +12,14 @@ from django.db import transaction
 
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
+from portal.up import PEOPLE as SCOPES
 from portal.vault.keys import Secret, store
 from portal.vault.models import Connection
 
 PEOPLE = {
-    "admin@demo.example": ("Ada Admin", Role.ADMIN, ["engines:read", "engines:write", "billing:read"]),
-    "billing@demo.example": ("Bill Billing", Role.BILLING, ["engines:read", "engines:write", "billing:read"]),
-    "auditor@demo.example": ("Audra Auditor", Role.AUDITOR, ["engines:read"]),
+    "admin@demo.example": ("Ada Admin", Role.ADMIN),
+    "billing@demo.example": ("Bill Billing", Role.BILLING),
+    "auditor@demo.example": ("Audra Auditor", Role.AUDITOR),
 }
 
 
@@ -40,10 +41,11 @@ def make(password: str, base_url: str, keys: dict[str, str]) -> None:
     connection, _ = Connection.objects.update_or_create(
         team=team, name="Embedded control plane", defaults={"base_url": base_url}
     )
-    for email, (name, role, scopes) in PEOPLE.items():
+    for email, (name, role) in PEOPLE.items():
         user = User.objects.filter(email=email).first() or User.objects.create_user(email, name=name)
         user.set_password(password)
         user.save(update_fields=["password"])
         Membership.objects.get_or_create(user=user, team=team, defaults={"role": role})
         if email in keys:
+            scopes = SCOPES[email].split(",")
             store(user=user, connection=connection, secret=Secret(keys[email]), label="Demo key", scopes=scopes)
