@@ -4,14 +4,13 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from django.db import OperationalError, connections, transaction
+from django.db import connections
 
-from engines.controlplane.models import DATABASE, atomic
+from engines.controlplane.models import DATABASE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,23 +51,6 @@ async def aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     threading.Thread(target=run, name="aside", daemon=True).start()
     return await asyncio.wrap_future(done)
-
-
-def lengthen_log() -> None:
-    """Give SQLite's log about its full length now: a commit waits for the disk twice as long if the file grows."""
-    connection = connections[DATABASE]
-    if connection.vendor != "sqlite":
-        return
-    # A disk that has no room for that may still have some for the rows.
-    with suppress(OperationalError), connection.cursor() as cursor:
-        (pages,) = cursor.execute("PRAGMA wal_autocheckpoint").fetchone()
-        (size,) = cursor.execute("PRAGMA page_size").fetchone()
-        with atomic():
-            # So much that it does not fit into memory; taken back, it leaves the file as long as it is.
-            cursor.execute("CREATE TABLE filling (bytes BLOB)")
-            cursor.execute("INSERT INTO filling VALUES (zeroblob(%s))", [pages * size])
-            transaction.set_rollback(True, using=DATABASE)
-        cursor.execute("PRAGMA user_version = 1")  # a commit, which writes all of it to the disk
 
 
 def _tidy(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from engines.controlplane import cloud, clouds, connection, dispatch, extend, idempotency, restart, sessions, watch
 from engines.controlplane.connection import Message, Receive, Send
-from engines.controlplane.database import aside, lengthen_log, on_rows
+from engines.controlplane.database import aside, on_rows
 from engines.controlplane.direct import Direct
 from engines.controlplane.middleware import TOO_LARGE
 from engines.controlplane.relay import Relay
@@ -98,7 +98,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 async def _live(receive: Receive, send: Send) -> None:
     await receive()
     try:
-        await on_rows(lengthen_log)
         left = await on_rows(sessions.forget_own)
         await on_rows(cloud.begin_anew)
         log.info("let go of %d sessions that an earlier process left", left)

@@ -21,11 +21,11 @@ class Least:
         self._thread = ThreadPoolExecutor(1)  # SQLite lets one write
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.executescript(f"{SETTINGS}; CREATE TABLE task (id TEXT PRIMARY KEY, body BLOB)")
-        self._lengthen_log()
+        self._fill_log()
         self._numbers, self._engines = itertools.count(), {}
 
-    def _lengthen_log(self):
-        """As `engines.controlplane.database.lengthen_log` does."""
+    def _fill_log(self):
+        """Give SQLite's log the length that it keeps once it is full, as the control plane's has by then."""
         (length,) = self._database.execute("PRAGMA wal_autocheckpoint").fetchone()
         self._database.executescript(
             f"BEGIN; CREATE TABLE filling (bytes); INSERT INTO filling VALUES (zeroblob({4096 * length})); ROLLBACK;"
