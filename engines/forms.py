@@ -33,15 +33,15 @@ INSISTS = "Send it again by itself if the engine forgets it"
 INSISTING = "A process that is restarted forgets a drain, and takes tasks again. Unless this is ticked, you are asked."
 
 
+def _reason(help_text: str, example: str, label: str = "Why?") -> forms.CharField:
+    widget = forms.Textarea(attrs={"rows": 2, "placeholder": example})
+    return forms.CharField(max_length=500, label=label, help_text=help_text, widget=widget)
+
+
 class ReasonForm(forms.Form):
     """Why: of what is asked for, and of each decision about it."""
 
-    reason = forms.CharField(
-        max_length=500,
-        label="Why?",
-        help_text="Shown beside what you decide, and kept in the audit log.",
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Agreed with the team, ticket OPS-123"}),
-    )
+    reason = _reason("Shown beside what you decide, and kept in the audit log.", "Agreed with the team, ticket OPS-123")
 
     def clean_reason(self) -> str:
         return " ".join(str(self.cleaned_data["reason"]).split())
@@ -50,23 +50,17 @@ class ReasonForm(forms.Form):
 class EvidenceForm(ReasonForm):
     """How a person knows what became of money."""
 
-    reason = forms.CharField(
-        max_length=500,
+    reason = _reason(
+        "It is the evidence from then on, and kept in the audit log.",
+        "Their transaction list, entry 4711",
         label="How do you know?",
-        help_text="It is the evidence from then on, and kept in the audit log.",
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Their transaction list, entry 4711"}),
     )
 
 
 class WhyForm(ReasonForm):
     """Reason and deadline of what is asked for."""
 
-    reason = forms.CharField(
-        max_length=500,
-        label="Why?",
-        help_text="Shown on the engine while it runs, and kept in the audit log.",
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Kernel patch, ticket OPS-123"}),
-    )
+    reason = _reason("Shown on the engine while it runs, and kept in the audit log.", "Kernel patch, ticket OPS-123")
     deadline = forms.ChoiceField(label="Tell me if it takes longer than", choices=list(DEADLINES.items()), initial="2")
     ticket = forms.CharField(widget=forms.HiddenInput)
 
